@@ -1,0 +1,1 @@
+//! The one polite HTTP client of every source that speaks HTTP.

@@ -1,0 +1,1 @@
+//! CoinGecko markets and candles as pipeline sources.

@@ -1,0 +1,1 @@
+//! When a pipeline runs: interval, cron and manual triggers.
