@@ -1,0 +1,185 @@
+//! The disk, as narrow as committed files need it.
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// What is known of a path without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Its length in bytes.
+    pub len: u64,
+    /// It is a folder.
+    pub is_dir: bool,
+}
+
+/// Every effect on files. Only what was synced may be relied on: [`DiskFile::sync`] for contents, [`Disk::sync_dir`] for names.
+pub trait Disk: Send + Sync {
+    /// What is at `path`; `None` when nothing is.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>>;
+
+    /// The entries of a folder, sorted by name; none when it does not exist.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Creates one folder, whose parent exists. It is no error when it is there already.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Opens a file that exists, for reading.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file that exists, for reading and writing.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn open_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Creates a file, empty, whatever was there before.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Renames a file, over one that may be there.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: Read + Write + Seek + Send {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Cuts or lengthens it.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
+
+    /// Makes its contents and length durable.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The machine's own disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+struct RealFile(fs::File);
+
+impl Read for RealFile {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for RealFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Seek for RealFile {
+    fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
+        self.0.seek(pos)
+    }
+}
+
+impl DiskFile for RealFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+impl Disk for RealDisk {
+    fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {
+        match fs::metadata(path) {
+            Ok(meta) => Ok(Some(Metadata { len: meta.len(), is_dir: meta.is_dir() })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let mut entries = match fs::read_dir(dir) {
+            Ok(entries) => entries.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(fs::File::open(path)?)))
+    }
+
+    fn open_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(fs::OpenOptions::new().read(true).write(true).open(path)?)))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        // Windows has no way to sync a folder; there the rename itself is what is relied on.
+        if cfg!(windows) { Ok(()) } else { fs::File::open(dir)?.sync_all() }
+    }
+}
