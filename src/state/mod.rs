@@ -4,6 +4,8 @@
 //! A store belongs to one pipeline. Everything that an epoch changes (positions, dedupe state, what sinks need, the run's counts) goes into
 //! the one transaction of [`Store::commit_epoch`].
 
+mod aside;
+mod credits;
 mod lock;
 mod model;
 mod sqlite;
@@ -17,6 +19,7 @@ use pipeline_contract::{Category, Epoch, Position, SinkState, Split, StageError}
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use credits::SqliteCredits;
 pub use lock::{LockError, PipelineLock};
 pub use model::{CommitFault, ModelStore};
 pub use sqlite::SqliteStore;
@@ -42,6 +45,18 @@ pub struct Counts {
     pub rejected: u64,
     /// Rows that a filter left out.
     pub filtered: u64,
+}
+
+impl Counts {
+    /// Adds the rows of another part.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.written += other.written;
+        self.duplicates += other.duplicates;
+        self.conflicts += other.conflicts;
+        self.rejected += other.rejected;
+        self.filtered += other.filtered;
+    }
 }
 
 /// How a run stands or ended.
