@@ -1,3 +1,4 @@
 //! The engine.
 
+pub mod stages;
 pub mod state;
