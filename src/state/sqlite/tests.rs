@@ -91,7 +91,8 @@ fn a_newer_state_is_refused() {
 
 #[test]
 fn damage_is_named_and_the_way_out_too() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("not a database", |file| fs::write(file, "a text, and long enough to be looked at as a header of a database file".repeat(100)).unwrap()),
         ("another program's database", |file| {
             fs::remove_file(file).unwrap();

@@ -1,0 +1,3 @@
+//! The stages that every pipeline may use.
+
+pub mod dedupe;
