@@ -254,10 +254,13 @@ async fn cancelling_ends_a_wait_at_once() {
     for transport in transports {
         let run = run_context(ports(Arc::new(Frozen), transport));
         let client = client();
-        let (error, ()) = tokio::join!(client.get(&run, &["x"], &[]), async {
-            tokio::task::yield_now().await;
-            run.cancel.cancel();
-        });
+        let both = async {
+            tokio::join!(client.get(&run, &["x"], &[]), async {
+                tokio::task::yield_now().await;
+                run.cancel.cancel();
+            })
+        };
+        let (error, ()) = tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
         assert!(error.unwrap_err().message.contains("cancelled"));
     }
 }

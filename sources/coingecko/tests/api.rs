@@ -297,7 +297,7 @@ fn any_rows() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_body_makes_it_panic(bytes in any::<Vec<u8>>(), json in any_json(), rows in any_rows(), status in prop_oneof![Just(200_u16), 200_u16..600]) {
         for body in [bytes, json.to_string().into_bytes(), rows.to_string().into_bytes()] {
