@@ -75,17 +75,17 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
 /// A file that was read, with what was found in it.
 pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
-    pub(crate) file: SourceFile,
+    pub(crate) file: Arc<SourceFile>,
     pub(crate) faults: Vec<PlanError>,
     pub(crate) plan: Option<Plan>,
 }
 
 /// Reads, types and wires one file.
 pub(crate) fn load(app: &App, path: &Path, env: &Env) -> Loaded {
-    let file = match SourceFile::read(path) {
+    let file = match config::load(path) {
         Ok(file) => file,
         Err(fault) => {
-            let file = SourceFile { path: path.to_path_buf(), text: String::new() };
+            let file = Arc::new(SourceFile { path: path.to_path_buf(), text: String::new() });
             return Loaded { path: path.to_path_buf(), file, faults: vec![fault], plan: None };
         }
     };
@@ -150,7 +150,7 @@ pub(crate) fn distinct(plans: &[(PathBuf, Plan)]) -> Result<(), CliError> {
 
 /// The process's environment and `.env`.
 pub(crate) fn environment() -> Result<Env, CliError> {
-    Env::from_process().map_err(|fault| CliError::config(fault.message).help(fault.help))
+    Env::load(Path::new(".")).map_err(|fault| CliError::config(fault.message).help(fault.help))
 }
 
 /// The folder of one pipeline under the state directory.

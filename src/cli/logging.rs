@@ -31,7 +31,7 @@ pub(crate) fn init(global: &Global, logs: &[&LogConfig]) {
     let mut layers: Vec<BoxedLayer> = vec![layer(super::progress::LogWriter, global.log_format == LogFormat::Json, ansi, level)];
     let mut opened: Vec<&Path> = Vec::new();
     for log in logs {
-        let Some(path) = log.file.as_deref() else { continue };
+        let Some(path) = log.file.as_ref().map(|file| Path::new(file.as_str())) else { continue };
         if opened.contains(&path) {
             continue;
         }
@@ -82,7 +82,7 @@ impl RollingFile {
         std::fs::OpenOptions::new().append(true).create(true).open(path)?;
         let limit = ContentLimit::BytesSurpassed(usize::try_from(log.max_size.0).unwrap_or(usize::MAX).max(1));
         let path = if path.parent().is_some_and(|parent| parent.as_os_str().is_empty()) { Path::new(".").join(path) } else { path.to_path_buf() };
-        Ok(Self(Arc::new(Mutex::new(FileRotate::new(path, AppendCount::new(log.keep), limit, Compression::None, None)))))
+        Ok(Self(Arc::new(Mutex::new(FileRotate::new(path, AppendCount::new(log.keep as usize), limit, Compression::None, None)))))
     }
 }
 

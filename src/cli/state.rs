@@ -90,14 +90,11 @@ async fn rebuild(app: &App, global: &Global, file: &Path) -> Result<u8, CliError
     let name = Arc::clone(&plan.parts.name);
     let _lock = files::lock(global, &name)?;
     let dir = files::state_dir(global, &name);
-    let store: Arc<dyn Store> = match SqliteStore::open(&dir) {
-        Ok(store) => Arc::new(store),
-        Err(error) => {
-            let kept = SqliteStore::set_aside(&dir).map_err(CliError::from)?;
-            output::line(&format!("the state could not be opened ({error}); it is kept as {} and a new one is begun", kept.display()))?;
-            Arc::new(SqliteStore::open(&dir).map_err(|error| CliError::from(error).code(exit::CONFIG))?)
-        }
-    };
+    let (store, kept) = SqliteStore::open_for_rebuild(&dir).map_err(|error| CliError::from(error).code(exit::CONFIG))?;
+    if let Some(kept) = kept {
+        output::line(&format!("the state was damaged: it is kept as {}, and a new one is begun", kept.display()))?;
+    }
+    let store: Arc<dyn Store> = Arc::new(store);
     let ports = files::ports(app, global);
     if store.binding()?.is_some_and(|bound| bound == plan.binding) && store.open_run()?.is_some() {
         // What a killed run left half done is no basis: it is taken back first, as a run would.

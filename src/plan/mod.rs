@@ -69,6 +69,7 @@ impl Plan {
 pub fn plan(def: &PipelineDef<'_>, registry: &Registry) -> (Option<Plan>, Vec<PlanError>) {
     let mut faults = Vec::new();
     let plan = Wiring { def, registry, faults: &mut faults }.wire();
+    def.hide(&mut faults);
     let failed = faults.iter().any(|fault| fault.level == Level::Error);
     (plan.filter(|_| !failed), faults)
 }
@@ -90,7 +91,7 @@ impl Wiring<'_, '_> {
         let settings = trigger.as_ref().map(|trigger| self.settings(trigger.as_ref()));
 
         let source = source?;
-        let mut schema = self.known_types(source.schema(), &def.source)?;
+        let mut schema = self.known_types(source.schema(), def.source.as_ref()?)?;
         let mut stage_inputs = Vec::new();
         let mut transforms = Vec::new();
         for (stage, transform) in def.transforms.iter().zip(built) {
@@ -106,7 +107,7 @@ impl Wiring<'_, '_> {
             None => None,
         };
         let keys = self.keys(&schema);
-        let replaces = def.dedupe.as_ref().is_some_and(|dedupe| *dedupe.on_conflict == OnConflict::KeepLast);
+        let replaces = def.dedupe.as_ref().is_some_and(|dedupe| dedupe.on_conflict == OnConflict::KeepLast);
         let planned = self.plan_sinks(sinks, &SinkInput { schema: Arc::clone(&schema), keys: keys.clone(), replaces });
         let (planned, parts): (Vec<_>, Vec<_>) = planned?.into_iter().unzip();
         let dedupe = self.dedupe(&schema, &keys, planned.first().map(|sink: &PlannedSink| sink.plan.stored.as_slice()).unwrap_or_default());
@@ -140,8 +141,7 @@ impl Wiring<'_, '_> {
             }
         };
         let context = BuildContext { pipeline: self.def.name.to_string() };
-        let built = plugin.build(&stage.table, &context);
-        let built = self.keep(built)?;
+        let built = self.keep(stage.build(plugin, &context))?;
         if built.kind() != kind {
             let text = format!("the plugin \"{}\" calls itself a {kind} and builds a {}", stage.type_name.as_str(), built.kind());
             self.faults.push(stage.type_name.error("E019", text).help("this is a fault of the plugin: tell its author"));
@@ -151,14 +151,14 @@ impl Wiring<'_, '_> {
     }
 
     fn trigger(&mut self) -> Option<Box<dyn Trigger>> {
-        match self.build(Kind::Trigger, &self.def.trigger)? {
+        match self.build(Kind::Trigger, self.def.trigger.as_ref()?)? {
             Stage::Trigger(trigger) => Some(trigger),
             _ => None,
         }
     }
 
     fn source(&mut self) -> Option<Box<dyn Source>> {
-        match self.build(Kind::Source, &self.def.source)? {
+        match self.build(Kind::Source, self.def.source.as_ref()?)? {
             Stage::Source(source) => Some(source),
             _ => None,
         }
@@ -213,7 +213,7 @@ impl Wiring<'_, '_> {
                 && let Some(dedupe) = &self.def.dedupe
             {
                 let text = format!("on_conflict = \"keep_last\" replaces stored rows, which the sink \"{}\" cannot", stage.type_name.as_str());
-                self.faults.push(dedupe.on_conflict.error("E015", text).help("use \"keep_first\" or \"reject\", or another sink"));
+                self.faults.push(PlanError::new("E015", text).at(dedupe.span.clone()).help("use \"keep_first\" or \"reject\", or another sink"));
             }
             let Some(plan) = self.keep(sink.plan(input)) else { continue };
             self.faults.extend(plan.warnings.iter().cloned());
@@ -233,7 +233,7 @@ impl Wiring<'_, '_> {
         if keys.iter().any(|key| schema.field_with_name(key).is_err()) {
             return None;
         }
-        match DedupePlan::new(schema, keys, stored, *dedupe.on_conflict) {
+        match DedupePlan::new(schema, keys, stored, dedupe.on_conflict) {
             Ok(plan) => Some(Some(plan)),
             Err(error) => {
                 let fault = PlanError::new("E014", error.message);
@@ -269,20 +269,20 @@ impl Wiring<'_, '_> {
         let by_schedule = trigger.period().map_or(LONGEST_RUN, |period| (period * 9 / 10).min(LONGEST_RUN));
         Settings {
             concurrency: run.concurrency,
-            epoch_rows: run.epoch_rows,
+            epoch_rows: run.epoch_rows as u64,
             epoch_interval: run.epoch_interval.0,
-            deadline: run.deadline.map_or(by_schedule, |deadline| deadline.0),
-            window_deadline: run.deadline.map_or(Duration::from_secs(24 * 3600), |deadline| deadline.0),
-            catch_up: match self.def.catch_up {
+            deadline: run.deadline.as_ref().map_or(by_schedule, |deadline| deadline.0),
+            window_deadline: run.deadline.as_ref().map_or(Duration::from_secs(24 * 3600), |deadline| deadline.0),
+            catch_up: match self.def.policy.catch_up {
                 config::CatchUp::None => CatchUp::None,
                 config::CatchUp::Latest => CatchUp::Latest,
                 config::CatchUp::All => CatchUp::All,
             },
-            overrun: match self.def.overrun {
+            overrun: match self.def.policy.overrun {
                 config::Overrun::Skip => Overrun::Skip,
                 config::Overrun::Wait => Overrun::Wait,
             },
-            keep_runs: run.keep_runs,
+            keep_runs: usize::try_from(run.keep_runs).unwrap_or(usize::MAX),
             on_reject: match validate.map(|v| v.on_reject).unwrap_or_default() {
                 validate::OnReject::Drop => OnReject::Drop,
                 validate::OnReject::Quarantine => OnReject::Quarantine,
