@@ -28,10 +28,19 @@ pub enum Decoded {
     Shortened(String),
 }
 
+/// How much of a value is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Escape {
+    /// What is not safe.
+    Unsafe,
+    /// Everything but letters and digits: for a value whose own signs would be mistaken for what stands around it.
+    Signs,
+    /// Everything.
+    All,
+}
+
 /// A text as a part of a file name, `limit` bytes at most (but room for 32 there is always).
-///
-/// `strict` encodes everything but ASCII letters and digits: for values whose own signs would be mistaken for what stands around them.
-pub fn encode(text: &str, limit: usize, strict: bool) -> String {
+pub fn encode(text: &str, limit: usize, escape: Escape) -> String {
     if text.is_empty() {
         return "%".to_owned();
     }
@@ -48,7 +57,12 @@ pub fn encode(text: &str, limit: usize, strict: bool) -> String {
             ' ' => at != last,
             c => !c.is_control(),
         };
-        if plain && (!strict || c.is_ascii_alphanumeric()) {
+        let plain = match escape {
+            Escape::Unsafe => plain,
+            Escape::Signs => plain && c.is_alphanumeric(),
+            Escape::All => false,
+        };
+        if plain {
             out.push(c);
         } else {
             let mut bytes = [0; 4];
@@ -139,7 +153,7 @@ mod tests {
             ("a\u{0}b\n", "a%00b%0A"),
             ("C:\\x", "C%3A%5Cx"),
         ] {
-            assert_eq!(encode(value, 200, false), part);
+            assert_eq!(encode(value, 200, Escape::Unsafe), part);
             assert_eq!(decode(part), Some(Decoded::Text(value.to_owned())), "{part}");
         }
         assert_eq!(decode("%N"), Some(Decoded::Null));
@@ -151,16 +165,16 @@ mod tests {
     #[test]
     fn long_values_are_shortened_and_stay_apart() {
         let (a, b) = ("é".repeat(300), "é".repeat(301));
-        let (a, b) = (encode(&a, 200, false), encode(&b, 200, false));
+        let (a, b) = (encode(&a, 200, Escape::Unsafe), encode(&b, 200, Escape::Unsafe));
         assert!(a.len() <= 200 && a.len() > 190 && a != b, "{a}");
         assert!(matches!(decode(&a), Some(Decoded::Shortened(start)) if start.starts_with("éé")));
-        assert!(encode(&"/".repeat(300), 50, true).len() <= 50);
+        assert!(encode(&"/".repeat(300), 50, Escape::All).len() <= 50);
     }
 
     proptest! {
         #[test]
-        fn every_value_is_safe_and_comes_back(value in any::<String>(), strict: bool) {
-            let part = encode(&value, 200, strict);
+        fn every_value_is_safe_and_comes_back(value in any::<String>(), escape in prop_oneof![Just(Escape::Unsafe), Just(Escape::Signs), Just(Escape::All)]) {
+            let part = encode(&value, 200, escape);
             prop_assert!(!part.is_empty() && part.len() <= 200);
             prop_assert!(!part.contains(['/', '\\', ':', '\0', '\n']));
             prop_assert!(!part.starts_with('.') && !part.ends_with('.') && !part.ends_with(' '));

@@ -1,6 +1,7 @@
 //! The client itself: what is sent, how often, and what became of it.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -192,45 +193,51 @@ impl HttpClient {
         let (ports, attempts) = (&run.ports, AtomicU32::new(0));
         let (clock, cancel) = (ports.clock.clone(), run.cancel.clone());
         let mut given_up = None;
-        let result = (|| async {
+        let once = || -> Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + '_>> {
             attempts.fetch_add(1, Ordering::Relaxed);
-            self.attempt(run, &url, &parse).await
-        })
-        .retry(FullJitter::new(ports.random.clone(), self.config.retries))
-        .sleep(move |wait| {
-            let (clock, cancel) = (clock.clone(), cancel.clone());
-            async move {
-                tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => {}
-                    () = clock.sleep(wait) => {}
+            Box::pin(self.attempt(run, &url, &parse))
+        };
+        let retrying = once
+            .retry(FullJitter::new(ports.random.clone(), self.config.retries))
+            .sleep(move |wait| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+                let (clock, cancel) = (clock.clone(), cancel.clone());
+                Box::pin(async move {
+                    tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => {}
+                        () = clock.sleep(wait) => {}
+                    }
+                })
+            })
+            .when(|failure: &Failure| failure.retry && failure.error.is_transient())
+            .adjust(|failure: &Failure, wait: Option<Duration>| {
+                let drawn = wait?;
+                let wait = match failure.hint.filter(|hint| !hint.is_zero()) {
+                    // A little later than asked, and not all at the same instant.
+                    Some(hint) => hint + Duration::from_secs(1).mul_f64(ports.random.unit()),
+                    None if failure.error.category == Category::RateLimit => limited(&*ports.random, attempts.load(Ordering::Relaxed) - 1),
+                    None => drawn,
+                };
+                if wait > run.time_left().min(LONGEST_WAIT) {
+                    given_up = Some(wait);
+                    return None;
                 }
-            }
-        })
-        .when(|failure: &Failure| failure.retry && failure.error.is_transient())
-        .adjust(|failure, wait| {
-            let drawn = wait?;
-            let wait = match failure.hint.filter(|hint| !hint.is_zero()) {
-                // A little later than asked, and not all at the same instant.
-                Some(hint) => hint + Duration::from_secs(1).mul_f64(ports.random.unit()),
-                None if failure.error.category == Category::RateLimit => limited(&*ports.random, attempts.load(Ordering::Relaxed) - 1),
-                None => drawn,
-            };
-            if wait > run.time_left().min(LONGEST_WAIT) {
-                given_up = Some(wait);
-                return None;
-            }
-            Some(wait)
-        })
-        .notify(|failure, wait| {
-            let (host, path, attempt) = (self.host(), url.path(), attempts.load(Ordering::Relaxed));
-            tracing::warn!(host, path, attempt, wait = seconds(wait), reason = self.reason(failure), "request failed, trying again");
-        })
-        .await;
+                Some(wait)
+            })
+            .notify(|failure: &Failure, wait: Duration| {
+                let (host, path, attempt) = (self.host(), url.path(), attempts.load(Ordering::Relaxed));
+                tracing::warn!(host, path, attempt, wait = seconds(wait), reason = self.reason(failure), "request failed, trying again");
+            });
+        // The boxes: from a caller's `async fn` the compiler cannot otherwise see that all this may move between threads.
+        let retrying: Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + '_>> = Box::pin(retrying.into_future());
+        let result = retrying.await;
         result.map_err(|failure| self.describe(&url, failure, attempts.into_inner(), given_up))
     }
 
-    async fn attempt<T>(&self, run: &RunContext, url: &Url, parse: &(impl Fn(&Response) -> Result<T, StageError> + Sync)) -> Result<T, Failure> {
+    async fn attempt<T, F>(&self, run: &RunContext, url: &Url, parse: &F) -> Result<T, Failure>
+    where
+        F: Fn(&Response) -> Result<T, StageError> + Sync,
+    {
         let time_left = run.time_left();
         if time_left.is_zero() {
             return Err(Failure::last(StageError::transient(Category::Network, "the run's deadline has passed")));

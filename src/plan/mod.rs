@@ -235,8 +235,13 @@ impl Wiring<'_, '_> {
         }
         match DedupePlan::new(schema, keys, stored, *dedupe.on_conflict) {
             Ok(plan) => Some(Some(plan)),
-            Err(faults) => {
-                self.faults.extend(faults);
+            Err(error) => {
+                let fault = PlanError::new("E014", error.message);
+                let span = dedupe.keys.first().map(pipeline_contract::Spanned::span);
+                self.faults.push(match span {
+                    Some(span) => fault.at(span),
+                    None => fault,
+                });
                 None
             }
         }

@@ -33,12 +33,12 @@ impl Registry {
     /// # Errors
     /// E013 with the nearest name, or with the kind that has this name.
     pub fn find(&self, kind: Kind, name: &Spanned<String>) -> Result<&dyn Plugin, PlanError> {
-        let of_name = |plugin: &&Box<dyn Plugin>| plugin.describe().type_name == name.as_str();
-        if let Some(plugin) = self.0.iter().filter(of_name).find(|plugin| plugin.describe().kind == kind) {
-            return Ok(plugin.as_ref());
+        let named: Vec<&dyn Plugin> = self.0.iter().map(AsRef::as_ref).filter(|plugin| plugin.describe().type_name == name.as_str()).collect();
+        if let Some(plugin) = named.iter().find(|plugin| plugin.describe().kind == kind) {
+            return Ok(*plugin);
         }
         let error = name.error("E013", format!("there is no {kind} of type \"{}\"", name.as_str()));
-        if let Some(other) = self.0.iter().find(of_name) {
+        if let Some(other) = named.first() {
             return Err(error.help(format!("\"{}\" is a {}", name.as_str(), other.describe().kind)));
         }
         let known: Vec<&str> = self.all().into_iter().map(Plugin::describe).filter(|d| d.kind == kind).map(|d| d.type_name).collect();

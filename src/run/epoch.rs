@@ -102,6 +102,8 @@ pub(crate) struct EpochWriter {
     outcomes: Vec<Outcome>,
     rows: u64,
     opened_at: Option<Duration>,
+    /// Something that was written could not be taken back: only recovery may.
+    unclean: bool,
 }
 
 impl EpochWriter {
@@ -127,6 +129,7 @@ impl EpochWriter {
             outcomes: Vec::new(),
             rows: 0,
             opened_at: None,
+            unclean: false,
         }
     }
 
@@ -150,6 +153,11 @@ impl EpochWriter {
             quarantine.recover(&recovery)?;
         }
         Ok(())
+    }
+
+    /// Must the next process take something back? Then the run stays open in the state, which is what allows it to.
+    pub(crate) fn unclean(&self) -> bool {
+        self.unclean
     }
 
     /// Rows in the open epoch.
@@ -235,12 +243,14 @@ impl EpochWriter {
         for open in &mut self.sinks {
             if let Err(error) = open.sink.abort().await {
                 tracing::warn!(sink = %open.id, %error, "what was written could not be taken back now; the next run will");
+                self.unclean = true;
             }
         }
         if let Some(quarantine) = &mut self.quarantine
             && let Err(error) = quarantine.abort()
         {
             tracing::warn!(%error, "what was written to the rejects could not be taken back now; the next run will");
+            self.unclean = true;
         }
         if let Some(deduper) = &mut self.deduper {
             deduper.abort();
@@ -361,7 +371,10 @@ impl EpochWriter {
                 Ok(Some((last, _))) if last == epoch => tracing::warn!(%error, epoch, "the state reported an error, but the epoch is saved"),
                 Ok(_) => return Err(self.drop_epoch(error).await),
                 // Not even readable: neither take back nor go on. Recovery will tell.
-                Err(_) => return Err(CommitError::Dropped(self.splits(), error)),
+                Err(_) => {
+                    self.unclean = true;
+                    return Err(CommitError::Dropped(self.splits(), error));
+                }
             }
         }
         self.epoch = epoch;

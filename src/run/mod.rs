@@ -385,8 +385,8 @@ impl Engine {
     fn finish(&mut self, record: &mut RunRecord, saved: bool) {
         let now = self.ports.clock.now();
         record.ended_at = Some(now);
-        // What was interrupted stays open in the state: the next process goes on with it.
-        if saved && !self.dry && record.status != RunStatus::Interrupted {
+        // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
+        if saved && !self.dry && record.status != RunStatus::Interrupted && !self.writer.unclean() {
             if let Err(error) = self.store.end_run(record) {
                 tracing::error!(%error, "the end of the run could not be recorded; it stays open and is gone over again");
                 record.error.get_or_insert_with(|| drive::error_record(&error));

@@ -4,7 +4,6 @@
 //! A store belongs to one pipeline. Everything that an epoch changes (positions, dedupe state, what sinks need, the run's counts) goes into
 //! the one transaction of [`Store::commit_epoch`].
 
-mod aside;
 mod credits;
 mod lock;
 mod model;

@@ -25,8 +25,8 @@ async fn rows_are_stored_in_split_order_whatever_finishes_first() {
     assert_eq!(world.run().await.status, RunStatus::Ok);
     assert_eq!(world.stored(), expected);
 
-    let one = World::new(std::mem::take(&mut world.script.splits));
-    let one = World { settings: crate::run::Settings { concurrency: 1, ..one.settings.clone() }, ..one };
+    let mut one = World::new(std::mem::take(&mut world.script.splits));
+    one.settings.concurrency = 1;
     one.run().await;
     assert_eq!(one.stored(), expected, "the same at any concurrency");
 }

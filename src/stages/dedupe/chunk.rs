@@ -216,8 +216,10 @@ mod tests {
         assert_eq!(content(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f]), "it claims too many times");
         assert_eq!(content(&[1, 0, 0]), "it has bytes to spare");
         assert_eq!(content(&[1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]), "it has a number that is too large");
-        let twice = chunk([(5, 1), (5, 2)]).encode();
-        assert!(Chunk::decode(&twice).is_err());
+        for (step, distance) in [(0, 1), (1, 0)] {
+            let twice = [&[1, 2][..], &[0; 8], &[step, distance], &[0; 16]].concat();
+            assert_eq!(content(&twice), "its times are out of order");
+        }
     }
 
     #[test]

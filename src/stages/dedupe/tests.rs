@@ -215,9 +215,12 @@ fn a_row_without_a_whole_key_is_rejected() {
 }
 
 #[test]
-fn rows_without_keys_do_not_fix_the_width() {
+fn rows_without_keys_and_epochs_given_up_do_not_fix_the_width() {
     let mut rig = Rig::new(&SERIES, OnConflict::KeepFirst);
     rig.apply(&[Candle { time: None, ..candle(0, "a", 1, 1.0) }]);
+    rig.apply(&[candle(0, "a", 1, 1.0)]);
+    assert_eq!(rig.deduper.changes().meta["chunk_width_us"], json!(24 * 3_600_000_000_i64));
+    rig.deduper.abort();
     rig.apply(&[candle(0, "a", 1, 1.0), candle(1, "a", 2, 1.0)]);
     assert_eq!(rig.deduper.changes().meta["chunk_width_us"], json!(512 * 3_600_000_000_i64));
     rig.commit();
