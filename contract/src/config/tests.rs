@@ -341,6 +341,15 @@ fn a_value_of_the_environment_is_not_shown() {
 }
 
 #[test]
+fn a_part_of_a_text_has_its_place() {
+    let text = "a = \"one two\"\nb = \"one\\ttwo\"\nc = '''one two'''";
+    let mut table = table_from_str(text).unwrap();
+    let mut part = |key| text[take_text(&mut table, key).unwrap().unwrap().part(4..7)].to_owned();
+    assert_eq!([part("a"), part("b"), part("c")], ["two", "\"one\\ttwo\"", "'''one two'''"]);
+    assert_eq!(Spanned::new("ab".to_owned(), 3..7).part(1..9), 3..7);
+}
+
+#[test]
 fn keys_are_taken_and_split_off() {
     let text = "type = \"t\"\nn = 1\ncatch_up = 2";
     let mut table = table_from_str(text).unwrap();

@@ -45,6 +45,18 @@ impl<T> Spanned<T> {
     }
 }
 
+impl Spanned<String> {
+    /// The byte range in the file of a part of this text: the whole of it where escapes or `${NAME}` forms make the part hard to find.
+    pub fn part(&self, part: Range<usize>) -> Range<usize> {
+        // A text without escapes is as long as what is between its quotes.
+        if self.span.len() == self.value.len() + 2 && part.start <= part.end && part.end <= self.value.len() {
+            self.span.start + 1 + part.start..self.span.start + 1 + part.end
+        } else {
+            self.span()
+        }
+    }
+}
+
 impl<T> Deref for Spanned<T> {
     type Target = T;
     fn deref(&self) -> &T {
