@@ -1,3 +1,4 @@
 //! The engine.
 
+pub mod config;
 pub mod diagnostic;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use pipeline_contract::{
-    BuildContext, ConfigTable, Descriptor, HumanDuration, Kind, PlanError, Plugin, Spanned, Stage, Trigger, nearest, parse_config,
+    BuildContext, ConfigTable, Descriptor, HumanDuration, Kind, PlanError, Plugin, Spanned, Stage, Trigger, nearest, parse_partial,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -38,8 +38,8 @@ impl Plugin for Cron {
     }
 
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let config: Config = parse_config("trigger \"cron\"", config)?;
-        let mut faults = Vec::new();
+        let (config, mut faults) = parse_partial::<Config>("trigger \"cron\"", config);
+        let Some(config) = config else { return Err(faults) };
         let schedule = Schedule::parse(&config.schedule).map_err(|fault| faults.push(fault)).ok();
         let zone = match &config.timezone {
             Some(name) => find_zone(name).map_err(|fault| faults.push(fault)).ok(),

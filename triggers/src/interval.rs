@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pipeline_contract::{BuildContext, ConfigTable, Descriptor, HumanDuration, Kind, PlanError, Plugin, Spanned, Stage, Trigger, parse_config};
+use pipeline_contract::{BuildContext, ConfigTable, Descriptor, HumanDuration, Kind, PlanError, Plugin, Spanned, Stage, Trigger, parse_partial};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -35,8 +35,8 @@ impl Plugin for Interval {
     }
 
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let config: Config = parse_config("trigger \"interval\"", config)?;
-        let mut faults = Vec::new();
+        let (config, mut faults) = parse_partial::<Config>("trigger \"interval\"", config);
+        let Some(config) = config else { return Err(faults) };
         let every = config.every.0;
         if every < LEAST {
             faults.push(config.every.error("E022", format!("`every` is at least 100ms, not {}", *config.every)));

@@ -14,7 +14,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 pub use expansion::{Expansion, Expansions};
-pub use parse::parse_config;
+pub use parse::{parse_config, parse_partial};
 pub use types::{HumanDuration, Secret, Spanned};
 
 use crate::PlanError;
@@ -72,15 +72,18 @@ impl fmt::Debug for ConfigTable<'_> {
     }
 }
 
-/// The nearest of `known` to `name`, when one is near enough to be a slip of the hand.
+/// The nearest of `known` to `name`, when one is near enough to be a slip of the hand, or is meant by a longer or shorter word.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = name.chars().count().max(3) / 3;
-    known
+    let name = name.to_lowercase();
+    let length = name.chars().count();
+    let (slips, words): (Vec<_>, Vec<_>) = known
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
+        .partition(|(distance, _)| *distance <= length.max(3) / 3);
+    let closest = |all: Vec<(usize, &'a str)>| all.into_iter().min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate);
+    let longer = |word: &str| word.len() >= 3 && name.starts_with(word);
+    let shorter = |word: &str| length >= 3 && length * 2 >= word.chars().count() && word.starts_with(&name);
+    closest(slips).or_else(|| closest(words.into_iter().filter(|(_, word)| longer(&word.to_lowercase()) || shorter(&word.to_lowercase())).collect()))
 }
 
 /// E010 for a key that nobody knows.

@@ -24,6 +24,23 @@ use crate::PlanError;
 /// # Errors
 /// All faults of the table: E010 unknown key, E011 missing key, E012 wrong type or value.
 pub fn parse_config<T: DeserializeOwned + JsonSchema>(what: &str, table: &ConfigTable<'_>) -> Result<T, Vec<PlanError>> {
+    let (typed, faults, whole) = parse(what, table);
+    match typed {
+        Some(config) if whole => Ok(config),
+        // A text whose `${NAME}` is not set is reported by who replaces them: then there is no fault, but no config either.
+        _ => Err(faults),
+    }
+}
+
+/// As [`parse_config`], but with a config in spite of faults, where it can do without the faulty entries: for further checks, so that
+/// their faults come in one go with these.
+pub fn parse_partial<T: DeserializeOwned + JsonSchema>(what: &str, table: &ConfigTable<'_>) -> (Option<T>, Vec<PlanError>) {
+    let (typed, faults, _) = parse(what, table);
+    (typed, faults)
+}
+
+/// What could be typed, the faults, and whether nothing was left out.
+fn parse<T: DeserializeOwned + JsonSchema>(what: &str, table: &ConfigTable<'_>) -> (Option<T>, Vec<PlanError>, bool) {
     let schema = schemars::schema_for!(T).to_value();
     let mut rest: DeTable<'_> = table.table.clone();
     let mut walk = Walk { view: View::new(&schema), what, expansions: &table.expansions, faults: Vec::new(), gone: BTreeSet::new() };
@@ -31,14 +48,10 @@ pub fn parse_config<T: DeserializeOwned + JsonSchema>(what: &str, table: &Config
     let mut typing = Typing { walk, table };
     let typed = typing.run(rest);
     let mut faults = typing.walk.faults;
-    let reported = !faults.is_empty();
+    let whole = faults.is_empty();
     faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
     table.expansions.hide(&mut faults);
-    match typed {
-        Some(config) if !reported => Ok(config),
-        // A text whose `${NAME}` is not set is reported by who expanded it; here it only means that there is no config.
-        _ => Err(faults),
-    }
+    (typed, faults, whole)
 }
 
 struct Typing<'s, 'a> {

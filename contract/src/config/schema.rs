@@ -111,8 +111,10 @@ fn expected(schema: &Value) -> Option<String> {
     if !names.is_empty() {
         return Some(any_of(&names));
     }
-    // A type that is written as text says itself what it wants.
-    let own = || schema.get("format").and_then(|_| schema.get("description")).and_then(Value::as_str).map(str::to_owned);
+    // A type that is read by hand says itself what it wants; its description is the field's where that has one.
+    if let Some(words) = schema.get("x-expected").and_then(Value::as_str) {
+        return Some(words.to_owned());
+    }
     match types(schema)[..] {
         ["integer"] => Some(format!("a whole number{}", range(schema))),
         ["number"] => Some(format!("a number{}", range(schema))),
@@ -124,13 +126,12 @@ fn expected(schema: &Value) -> Option<String> {
             _ => "a list".into(),
         }),
         ["object"] => Some("a table".into()),
-        ["string"] if schema.get("format").is_some() => own().or_else(|| Some("text".into())),
         ["string"] => Some(if count(schema, "minLength").is_some_and(|n| n > 0) { "text that is not empty".into() } else { "text".into() }),
         [] if schema.get("anyOf").is_some() => {
             let each: Vec<_> = schema.get("anyOf")?.as_array()?.iter().filter_map(expected).collect();
             Some(each.join(" or "))
         }
-        _ => own().or_else(|| schema.get("description").and_then(Value::as_str).map(str::to_owned)),
+        _ => None,
     }
 }
 

@@ -19,6 +19,7 @@ struct Config {
     #[serde(default)]
     #[schemars(range(min = 1, max = 64))]
     top: u32,
+    /// How often.
     every: Option<HumanDuration>,
     ratio: Option<Spanned<f64>>,
     #[serde(default)]
@@ -168,6 +169,19 @@ fn wrong_types_are_said_in_plain_words() {
     ] {
         check(&format!("{u}{line}"), &[expected]);
     }
+}
+
+#[test]
+fn a_config_without_its_faulty_entries_can_be_checked_further() {
+    let text = "url = \"u\"\ntop = \"three\"\nnames = [\"a\", 1]\nzzz = 1\nevery = \"1h\"";
+    let table = table_from_str(text).unwrap();
+    let (config, faults) = parse_partial::<Config>("x", &table);
+    let config = config.unwrap();
+    assert_eq!((faults.len(), config.top, config.names.len(), config.every.is_some()), (3, 0, 1, true));
+    let table = table_from_str("url = 1").unwrap();
+    let (config, faults) = parse_partial::<Config>("x", &table);
+    assert!(config.is_none());
+    assert_eq!(faults.len(), 1);
 }
 
 #[test]
@@ -366,4 +380,8 @@ fn the_nearest_name_is_near() {
     assert_eq!(nearest("intervall", ["interval", "every"]), Some("interval"));
     assert_eq!(nearest("CLOSE", ["open", "close"]), Some("close"));
     assert_eq!(nearest("volume", ["open", "close"]), None);
+    assert_eq!(nearest("minimum", ["max", "min"]), Some("min"));
+    assert_eq!(nearest("warning", ["error", "warn"]), Some("warn"));
+    assert_eq!(nearest("quarant", ["quarantine"]), Some("quarantine"));
+    assert_eq!(nearest("a", ["abc"]), None);
 }

@@ -190,6 +190,7 @@ impl JsonSchema for HumanDuration {
             "type": "string",
             "format": "duration",
             "description": "a length of time such as \"90s\", \"1h 30m\" or \"2 days\"",
+            "x-expected": "a length of time such as \"90s\", \"1h 30m\" or \"2 days\"",
             "pattern": "^[0-9]"
         })
     }
