@@ -35,7 +35,9 @@ pub mod arrow {
 
 pub use async_trait::async_trait;
 pub use column::{ColumnType, instant, rfc3339, schema};
-pub use config::{ConfigTable, HumanDuration, Secret, Spanned, nearest, parse_config, table_from_str, take_text, unknown_key};
+pub use config::{
+    ConfigTable, Expansion, Expansions, HumanDuration, Secret, Spanned, nearest, parse_config, parse_partial, table_from_str, take_text, unknown_key,
+};
 pub use disk::{Disk, DiskFile, Metadata, RealDisk};
 pub use error::{Act, Category, StageError};
 pub use plan::{Level, PlanError};

@@ -77,6 +77,9 @@ pub(super) enum Step {
     Wait(Duration),
 }
 
+/// A split and the position that it was opened with.
+type Opening = (String, Option<u64>);
+
 /// A source that does what its script says.
 #[derive(Clone)]
 pub(super) struct Script {
@@ -84,7 +87,7 @@ pub(super) struct Script {
     pub(super) resumable: bool,
     pub(super) listing: Option<StageError>,
     /// Every opening: split and position.
-    pub(super) opened: Arc<Mutex<Vec<(String, Option<u64>)>>>,
+    pub(super) opened: Arc<Mutex<Vec<Opening>>>,
     passed: Arc<Mutex<std::collections::HashSet<(String, usize)>>>,
 }
 

@@ -1,0 +1,281 @@
+//! `${NAME}`, `${NAME:-default}` and `${NAME:?message}` in the texts of a pipeline file.
+
+use std::ops::Range;
+
+use pipeline_contract::{Expansion, Expansions, PlanError, nearest};
+use toml::de::{DeTable, DeValue};
+
+use super::env::Env;
+
+const FORMS: &str = "write `${NAME}`, `${NAME:-default}` or `${NAME:?message}`; for a plain `${` write `$${`";
+
+/// Replaces the forms in every text of a table, at any depth. All faults are noted; a text with a fault stays as it is written.
+pub(super) fn expand(source: &str, table: &mut DeTable<'_>, env: &Env, faults: &mut Vec<PlanError>) -> Expansions {
+    let mut all = Vec::new();
+    let mut walk = Walk { source, env, faults, all: &mut all };
+    walk.table(table);
+    all.into_iter().collect()
+}
+
+struct Walk<'w> {
+    source: &'w str,
+    env: &'w Env,
+    faults: &'w mut Vec<PlanError>,
+    all: &'w mut Vec<Expansion>,
+}
+
+impl Walk<'_> {
+    fn table(&mut self, table: &mut DeTable<'_>) {
+        for (_, value) in table.iter_mut() {
+            self.value(value);
+        }
+    }
+
+    fn value(&mut self, value: &mut toml::Spanned<DeValue<'_>>) {
+        let span = value.span();
+        match value.get_mut() {
+            DeValue::String(text) if text.contains("${") => {
+                let expansion = self.text(text, span);
+                *text = expansion.value.clone().into();
+                self.all.push(expansion);
+            }
+            DeValue::Table(table) => self.table(table),
+            DeValue::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &str, span: Range<usize>) -> Expansion {
+        let mut value = String::with_capacity(text.len());
+        let mut hidden = Vec::new();
+        let (mut forms, mut plain) = (0, false);
+        let before = self.faults.len();
+        let mut at = 0;
+        while let Some(found) = text[at..].find("${").map(|found| at + found) {
+            let escaped = text[at..found].ends_with('$');
+            let literal = &text[at..found - usize::from(escaped)];
+            value.push_str(literal);
+            plain |= escaped || !literal.is_empty();
+            if escaped {
+                value.push_str("${");
+                at = found + 2;
+                continue;
+            }
+            forms += 1;
+            let (end, replaced) = form(&text[found..]);
+            let end = found + end;
+            match replaced.and_then(|form| self.replace(&form)) {
+                Ok(Replaced::Default(default)) => value.push_str(default),
+                Ok(Replaced::Variable(name, from_env)) => {
+                    value.push_str(&from_env);
+                    if !from_env.is_empty() {
+                        hidden.push((from_env, format!("${{{name}}}")));
+                    }
+                }
+                Err(fault) => self.faults.push(fault.at(self.place(text, &span, found..end))),
+            }
+            at = end;
+        }
+        value.push_str(&text[at..]);
+        plain |= at < text.len();
+        let faulty = self.faults.len() > before;
+        let value = if faulty { text.to_owned() } else { value };
+        Expansion { written: text.to_owned(), value, hidden, whole: forms == 1 && !plain, faulty, span }
+    }
+
+    fn replace<'t>(&self, form: &Form<'t>) -> Result<Replaced<'t>, PlanError> {
+        let name = form.name;
+        match (self.env.get(name), &form.otherwise) {
+            (Some(value), otherwise) if !value.is_empty() || matches!(otherwise, Otherwise::Fault) => {
+                return Ok(Replaced::Variable(name, value.to_owned()));
+            }
+            (_, Otherwise::Default(default)) => return Ok(Replaced::Default(default)),
+            _ => {}
+        }
+        if self.env.is_unreadable(name) {
+            return Err(PlanError::new("E002", format!("the environment variable `{name}` is not UTF-8 text")));
+        }
+        let state = if self.env.get(name).is_some() { "empty" } else { "not set" };
+        Err(match form.otherwise {
+            Otherwise::Say(message) if !message.is_empty() => {
+                PlanError::new("E002", format!("the environment variable `{name}` is {state}: {message}"))
+                    .help("set it in the environment or in .env")
+            }
+            _ => {
+                let near = nearest(name, self.env.names()).filter(|near| near != &name).map(|near| format!("did you mean `{near}`? "));
+                let help = format!("{}set it in the environment or in .env, or write `${{{name}:-default}}`", near.unwrap_or_default());
+                PlanError::new("E002", format!("the environment variable `{name}` is {state}")).help(help)
+            }
+        })
+    }
+
+    /// Where a part of a text stands in the file: the whole text where escapes make that hard to say.
+    fn place(&self, text: &str, span: &Range<usize>, part: Range<usize>) -> Range<usize> {
+        let raw = self.source.get(span.clone()).filter(|raw| !raw.contains('\\'));
+        match raw.and_then(|raw| raw.find(text)) {
+            Some(offset) => span.start + offset + part.start..span.start + offset + part.end,
+            None => span.clone(),
+        }
+    }
+}
+
+struct Form<'t> {
+    name: &'t str,
+    otherwise: Otherwise<'t>,
+}
+
+/// What to do when the variable is not set.
+enum Otherwise<'t> {
+    Fault,
+    Default(&'t str),
+    Say(&'t str),
+}
+
+enum Replaced<'t> {
+    Default(&'t str),
+    Variable(&'t str, String),
+}
+
+/// Reads the form that `text` starts with: where it ends, and what it says.
+fn form(text: &str) -> (usize, Result<Form<'_>, PlanError>) {
+    let fault = |message: String| PlanError::new("E003", message).help(FORMS);
+    // A default may have braces of its own, as in `${FILE:-data/{coin_id}.csv}`.
+    let mut depth = 0usize;
+    let close = text.char_indices().skip(1).find_map(|(at, c)| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        (depth == 0).then_some(at)
+    });
+    let Some(close) = close else {
+        return (2, Err(fault("`${` is not closed".into())));
+    };
+    let (whole, body) = (&text[..=close], &text[2..close]);
+    let end = close + 1;
+    let name_end = body.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(body.len());
+    let (name, rest) = body.split_at(name_end);
+    let otherwise = if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        Err(fault(format!("`{whole}` names no environment variable")))
+    } else if rest.contains("${") {
+        Err(fault(format!("`{whole}`: one `${{...}}` cannot stand in another")))
+    } else if rest.is_empty() {
+        Ok(Otherwise::Fault)
+    } else if let Some(default) = rest.strip_prefix(":-") {
+        Ok(Otherwise::Default(default))
+    } else if let Some(message) = rest.strip_prefix(":?") {
+        Ok(Otherwise::Say(message.trim()))
+    } else {
+        Err(fault(format!("`{whole}`: after the name stands `}}`, `:-default` or `:?message`")))
+    };
+    (end, otherwise.map(|otherwise| Form { name, otherwise }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn env() -> Env {
+        [("A", "one"), ("EMPTY", ""), ("SECRET_KEY", "sesame"), ("NESTED", "${A}")].into_iter().collect()
+    }
+
+    /// What `x = <toml>` becomes, or its faults with their places.
+    fn expanded(toml: &str) -> Result<(String, Expansions), Vec<String>> {
+        let source = format!("x = {toml}\n");
+        let mut table = DeTable::parse(&source).unwrap().into_inner();
+        let mut faults = Vec::new();
+        let expansions = expand(&source, &mut table, &env(), &mut faults);
+        if faults.is_empty() {
+            Ok((table.get("x").unwrap().get_ref().as_str().unwrap().to_owned(), expansions))
+        } else {
+            Err(faults.into_iter().map(|fault| format!("{} [{}] {}", fault.code, &source[fault.span.unwrap()], fault.message)).collect())
+        }
+    }
+
+    #[test]
+    fn forms_are_replaced() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("${A}", "one"),
+            ("<${A}|${A}>", "<one|one>"),
+            ("${EMPTY}", ""),
+            ("${EMPTY:-x}", "x"),
+            ("${NONE:-x}", "x"),
+            ("${NONE:-}", ""),
+            ("${A:-x}", "one"),
+            ("${A:?say}", "one"),
+            ("${NONE:-data/{coin_id}.csv}", "data/{coin_id}.csv"),
+            ("${NONE:-a:-b:?c}", "a:-b:?c"),
+            ("${NESTED}", "${A}"),
+            ("$${A}", "${A}"),
+            ("$$${A}", "$${A}"),
+            ("$$ $A ^x$", "$$ $A ^x$"),
+            ("{A} $", "{A} $"),
+        ] {
+            assert_eq!(expanded(&format!("'{text}'")).unwrap().0, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_came_from_where_is_known() {
+        let one = |toml: &str| {
+            let (_, all) = expanded(toml).unwrap();
+            all.at(&(5..6)).cloned().unwrap()
+        };
+        assert!(one("'${A}'").whole && one("'${NONE:-3}'").whole);
+        assert!(!one("'${A} '").whole && !one("'${A}${A}'").whole && !one("'$${A}'").whole);
+        assert_eq!(one("'<${SECRET_KEY:-x}>'").hidden, [("sesame".to_owned(), "${SECRET_KEY}".to_owned())]);
+        assert!(one("'${NONE:-3}'").hidden.is_empty());
+        assert_eq!(one("'<${A}>'").written, "<${A}>");
+    }
+
+    #[test]
+    fn faults_stand_at_the_very_form() {
+        let faults = |toml: &str| expanded(toml).err().unwrap();
+        assert_eq!(faults("\"<${NONE}>\""), ["E002 [${NONE}] the environment variable `NONE` is not set"]);
+        assert_eq!(
+            faults("'${NONE} ${A} ${GONE}'"),
+            ["E002 [${NONE}] the environment variable `NONE` is not set", "E002 [${GONE}] the environment variable `GONE` is not set"]
+        );
+        assert_eq!(faults("\"\"\"\nline\n${NONE}\"\"\""), ["E002 [${NONE}] the environment variable `NONE` is not set"]);
+        assert_eq!(faults("\"\\t${NONE}\""), ["E002 [\"\\t${NONE}\"] the environment variable `NONE` is not set"]);
+        assert_eq!(faults("'${NONE:?get a key}'"), ["E002 [${NONE:?get a key}] the environment variable `NONE` is not set: get a key"]);
+        assert_eq!(faults("'${EMPTY:?get a key}'"), ["E002 [${EMPTY:?get a key}] the environment variable `EMPTY` is empty: get a key"]);
+        assert_eq!(faults("'a${'"), ["E003 [${] `${` is not closed"]);
+        assert_eq!(faults("'${}'"), ["E003 [${}] `${}` names no environment variable"]);
+        assert_eq!(faults("'${1A}'"), ["E003 [${1A}] `${1A}` names no environment variable"]);
+        assert_eq!(faults("'${A-b}'"), ["E003 [${A-b}] `${A-b}`: after the name stands `}`, `:-default` or `:?message`"]);
+        assert_eq!(faults("'${A:-${B}}'"), ["E003 [${A:-${B}}] `${A:-${B}}`: one `${...}` cannot stand in another"]);
+        assert_eq!(faults("'${ A }'"), ["E003 [${ A }] `${ A }` names no environment variable"]);
+    }
+
+    #[test]
+    fn the_nearest_variable_is_named() {
+        let mut table = DeTable::parse("x = '${SECRET_KYE}'").unwrap().into_inner();
+        let mut faults = Vec::new();
+        expand("x = '${SECRET_KYE}'", &mut table, &env(), &mut faults);
+        assert_eq!(
+            faults[0].help.as_deref(),
+            Some("did you mean `SECRET_KEY`? set it in the environment or in .env, or write `${SECRET_KYE:-default}`")
+        );
+    }
+
+    #[test]
+    fn texts_are_found_at_any_depth() {
+        let source = "a = [{ b = ['${A}'] }]\n[c.d]\ne = '${A}'\n[[f]]\ng = '${A}'";
+        let mut table = DeTable::parse(source).unwrap().into_inner();
+        let mut faults = Vec::new();
+        expand(source, &mut table, &env(), &mut faults);
+        assert_eq!(format!("{table:?}").matches("one").count(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[${}:?a-zA1_ üß-]{0,24}") {
+            let _ = expanded(&format!("'{}'", text.replace('\'', "")));
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A pipeline file, section by section.
+
+use std::collections::BTreeSet;
+
+use pipeline_contract::{ConfigTable, Expansions, PlanError, Spanned, parse_partial, take_text, unknown_key};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+
+use super::env::Env;
+use super::expand::expand;
+use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
+use super::{PipelineDef, StageDef};
+use crate::diagnostic::SourceFile;
+use crate::stages::validate::ValidateConfig;
+
+/// Every key that may stand at the top, in the order in which files have them.
+const KEYS: [&str; 10] = ["name", "description", "log", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink"];
+
+const WHAT: &str = "the pipeline file";
+
+/// What stands above all tables.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    /// What state, logs and `status` call it: small letters, digits, `-` and `_`.
+    name: Spanned<String>,
+    /// What it is for.
+    description: Option<String>,
+}
+
+/// The definition in a pipeline file, and all its faults in the order of the file.
+///
+/// There is a definition unless the file is not TOML, also of a faulty file: so that plugins can look at their tables, and all faults
+/// come in one go. It may be run only if none of them is an error.
+pub fn parse<'a>(file: &'a SourceFile, env: &Env) -> (Option<PipelineDef<'a>>, Vec<PlanError>) {
+    let (root, broken) = DeTable::parse_recoverable(&file.text);
+    let mut root = root.into_inner();
+    let mut faults = Vec::new();
+    let expansions = expand(&file.text, &mut root, env, &mut faults);
+    let mut sections = Sections { root, expansions, faults };
+    let def = sections.read();
+    let mut faults = sections.faults;
+    if broken.is_empty() {
+        faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
+        return (Some(def), faults);
+    }
+    // What the parser could not read is missing, and what it guessed may be wrong: neither is the user's fault.
+    let line = |at: usize| file.text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+    let lines: BTreeSet<_> = broken.iter().filter_map(|error| error.span()).map(|span| line(span.start)).collect();
+    faults.retain(|fault| fault.code != "E011" && !fault.span.as_ref().is_some_and(|span| lines.contains(&line(span.start))));
+    faults.extend(broken.iter().map(|error| syntax_fault(&file.text, error)));
+    faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
+    (None, faults)
+}
+
+/// E001, in words for people who did not write the parser.
+fn syntax_fault(text: &str, error: &toml::de::Error) -> PlanError {
+    let span = error.span().unwrap_or(0..0);
+    let fault = |message: &str| PlanError::new("E001", message).at(span.clone());
+    let covered = text.get(span.clone()).unwrap_or_default();
+    match error.message() {
+        message if message.starts_with("string values must be quoted") && covered.is_empty() => fault("a value is missing"),
+        message if message.starts_with("string values must be quoted") => {
+            fault("text stands in quotes").help(format!("write \"{}\"", covered.trim().escape_debug()))
+        }
+        message if message.starts_with("duplicate key") => fault(&format!("`{}` stands twice", covered.trim())),
+        message => fault(message),
+    }
+}
+
+struct Sections<'a> {
+    root: DeTable<'a>,
+    expansions: Expansions,
+    faults: Vec<PlanError>,
+}
+
+impl<'a> Sections<'a> {
+    fn read(&mut self) -> PipelineDef<'a> {
+        for key in self.root.keys().filter(|key| !KEYS.contains(&key.get_ref().as_ref())) {
+            self.faults.push(unknown_key(WHAT, key.get_ref(), key.span(), &KEYS));
+        }
+        let (name, description) = self.head();
+        let log = self.section("log", |table| parse_partial::<LogConfig>("[log]", table)).unwrap_or_default();
+        let run = self.section("run", RunConfig::parse).unwrap_or_default();
+        let validate_span = self.root.get("validate").map_or(0..0, toml::Spanned::span);
+        let validate = self.section("validate", |table| parse_partial::<ValidateConfig>("[validate]", table));
+        let dedupe = self.section("dedupe", DedupeDef::parse);
+        let (trigger, policy) = self.trigger();
+        let source = self.one("source", "where rows come from");
+        let transforms = self.many("transforms");
+        let sinks = self.many("sink");
+        PipelineDef { name, description, log, run, policy, trigger, source, transforms, validate, validate_span, dedupe, sinks, expansions: self.expansions.clone() }
+    }
+
+    /// What is read of a part; its faults go to the others.
+    fn note<T>(&mut self, (read, mut faults): (T, Vec<PlanError>)) -> T {
+        self.expansions.hide(&mut faults);
+        self.faults.append(&mut faults);
+        read
+    }
+
+    fn table(&self, span: std::ops::Range<usize>, table: DeTable<'a>) -> ConfigTable<'a> {
+        ConfigTable::new(toml::Spanned::new(span, table), self.expansions.clone())
+    }
+
+    fn head(&mut self) -> (Spanned<String>, Option<String>) {
+        let mut head = DeTable::new();
+        for key in ["name", "description"] {
+            if let Some((key, value)) = self.root.remove_entry(key) {
+                head.insert(key, value);
+            }
+        }
+        let (head, mut faults) = parse_partial::<Head>(WHAT, &self.table(0..0, head));
+        // A name that is missing is missing in the file as a whole.
+        faults.iter_mut().filter(|fault| fault.code == "E011").for_each(|fault| fault.span = None);
+        let Some(head) = self.note((head, faults)) else { return (Spanned::new(String::new(), 0..0), None) };
+        let secret = self.expansions.at(&head.name.span()).is_some_and(|one| !one.hidden.is_empty());
+        self.note(((), check_name(&head.name, secret).err().into_iter().collect()));
+        (head.name, head.description)
+    }
+
+    /// The table at `key`, if it is there and is one.
+    fn take(&mut self, key: &str) -> Option<ConfigTable<'a>> {
+        let value = self.root.remove(key)?;
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Table(table) => Some(self.table(span, table)),
+            DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_table()) && !items.is_empty() => {
+                // The second header is the one too many.
+                let span = items.get(1).map_or(span, toml::Spanned::span);
+                let fault = PlanError::new("E012", format!("a pipeline has one `[{key}]`")).at(span);
+                self.faults.push(fault.help(format!("write `[{key}]`, once")));
+                None
+            }
+            other => {
+                self.faults.push(not_a_table(key, &other).at(span));
+                None
+            }
+        }
+    }
+
+    fn section<T>(&mut self, key: &str, read: impl FnOnce(&ConfigTable<'a>) -> (Option<T>, Vec<PlanError>)) -> Option<T> {
+        let table = self.take(key)?;
+        self.note(read(&table))
+    }
+
+    fn trigger(&mut self) -> (Option<StageDef<'a>>, TriggerPolicy) {
+        let Some(mut trigger) = self.one("trigger", "when it runs") else { return (None, TriggerPolicy::default()) };
+        let keys = trigger.table.split_off(&TriggerPolicy::KEYS);
+        trigger.engine_keys = &TriggerPolicy::KEYS;
+        let policy = self.note(parse_partial("[trigger]", &keys)).unwrap_or_default();
+        (Some(trigger), policy)
+    }
+
+    /// The one stage at `key`, which every pipeline has.
+    fn one(&mut self, key: &str, what: &str) -> Option<StageDef<'a>> {
+        if !self.root.contains_key(key) {
+            self.faults.push(PlanError::new("E011", format!("{WHAT} needs the table `[{key}]`")).help(format!("`[{key}]` says {what}")));
+            return None;
+        }
+        let table = self.take(key)?;
+        self.stage(key, table)
+    }
+
+    /// The stages at `key`, in their order.
+    fn many(&mut self, key: &str) -> Vec<StageDef<'a>> {
+        let sink = key == "sink";
+        let Some(value) = self.root.remove(key) else {
+            if sink {
+                self.faults.push(PlanError::new("E011", format!("{WHAT} needs the table `[sink]`")).help("`[sink]` says where rows go"));
+            }
+            return Vec::new();
+        };
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Table(table) if sink => {
+                let table = self.table(span, table);
+                self.stage(key, table).into_iter().collect()
+            }
+            DeValue::Array(items) => {
+                if items.is_empty() && sink {
+                    self.faults.push(PlanError::new("E012", "a pipeline needs at least one sink").at(span));
+                }
+                let mut stages = Vec::new();
+                for item in items {
+                    let span = item.span();
+                    match item.into_inner() {
+                        DeValue::Table(table) => {
+                            let table = self.table(span, table);
+                            stages.extend(self.stage(key, table));
+                        }
+                        other => self.faults.push(not_a_table(key, &other).at(span)),
+                    }
+                }
+                stages
+            }
+            DeValue::Table(_) => {
+                let fault = PlanError::new("E012", format!("`{key}` is a list: each has a header of its own")).at(span);
+                self.faults.push(fault.help(format!("write `[[{key}]]`")));
+                Vec::new()
+            }
+            other => {
+                self.faults.push(not_a_table(key, &other).at(span));
+                Vec::new()
+            }
+        }
+    }
+
+    fn stage(&mut self, key: &str, mut table: ConfigTable<'a>) -> Option<StageDef<'a>> {
+        let span = table.span();
+        let kind = key.trim_end_matches('s');
+        let type_name = take_text(&mut table, "type").unwrap_or_else(|| {
+            let fault = PlanError::new("E011", format!("`{key}` needs the key `type`")).at(span.clone());
+            Err(fault.help(format!("`pipeline list {kind}` shows every type")))
+        });
+        let type_name = match type_name {
+            Ok(type_name) => type_name,
+            Err(fault) => return self.note((None, vec![fault])),
+        };
+        Some(StageDef { type_name, table, span, engine_keys: &[] })
+    }
+}
+
+fn check_name(name: &Spanned<String>, secret: bool) -> Result<(), PlanError> {
+    const LONGEST: usize = 64;
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if !name.is_empty() && name.chars().count() <= LONGEST && name.chars().all(good) {
+        return Ok(());
+    }
+    let fault = name.error("E012", format!("`name`: expected 1 to {LONGEST} small letters, digits, `-` or `_`"));
+    let mended: String = name.trim().to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).take(LONGEST).collect();
+    let mended = mended.trim_matches('-');
+    Err(if !secret && mended.chars().any(|c| c.is_ascii_alphanumeric()) { fault.help(format!("write \"{mended}\"")) } else { fault })
+}
+
+fn not_a_table(key: &str, found: &DeValue<'_>) -> PlanError {
+    let what = match found {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    PlanError::new("E012", format!("`{key}`: expected a table, found {what}"))
+}

@@ -1,0 +1,106 @@
+//! Faults of a pipeline file as people and as programs read them.
+//!
+//! [`render`] draws them in rustc's look, [`to_json`] gives one object each.
+
+mod render;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use pipeline_contract::{Level, PlanError};
+use serde::Serialize;
+
+pub use render::render;
+
+/// A file that faults point into.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Its path as the user gave it.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+}
+
+impl SourceFile {
+    /// A span made safe to slice with: inside the text, on character boundaries, not reversed.
+    fn clamp(&self, span: &Range<usize>) -> Range<usize> {
+        let start = self.text.floor_char_boundary(span.start.min(self.text.len()));
+        let end = self.text.ceil_char_boundary(span.end.min(self.text.len()));
+        start..end.max(start)
+    }
+
+    /// The line and the column of a byte, both from 1; the column in characters.
+    fn position(&self, at: usize) -> (usize, usize) {
+        let before = &self.text[..self.text.floor_char_boundary(at.min(self.text.len()))];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}
+
+/// A fault and its place, as programs read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Its stable code, as `E010`.
+    pub code: &'static str,
+    /// `error` or `warning`.
+    pub level: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// The path of the file.
+    pub file: String,
+    /// The line where it starts, from 1; none when the file as a whole is meant, and so for all four.
+    pub line: Option<usize>,
+    /// The column where it starts, from 1, in characters.
+    pub column: Option<usize>,
+    /// The line where it ends.
+    pub end_line: Option<usize>,
+    /// The column after its last character.
+    pub end_column: Option<usize>,
+    /// What is to be said at the place itself.
+    pub label: Option<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A fault of a file.
+    pub fn new(file: &SourceFile, error: &PlanError) -> Self {
+        let span = error.span.as_ref().map(|span| file.clamp(span));
+        let start = span.as_ref().map(|span| file.position(span.start));
+        let end = span.as_ref().map(|span| file.position(span.end));
+        Self {
+            code: error.code,
+            level: level_name(error.level),
+            message: error.message.clone(),
+            file: file.path.display().to_string(),
+            line: start.map(|(line, _)| line),
+            column: start.map(|(_, column)| column),
+            end_line: end.map(|(line, _)| line),
+            end_column: end.map(|(_, column)| column),
+            label: error.label.clone(),
+            help: error.help.clone(),
+        }
+    }
+}
+
+/// One JSON object for each fault, in the order of the file.
+pub fn to_json(file: &SourceFile, errors: &[PlanError]) -> Vec<serde_json::Value> {
+    // Text, numbers and nothing else: it cannot fail.
+    in_order(errors).into_iter().filter_map(|error| serde_json::to_value(Diagnostic::new(file, error)).ok()).collect()
+}
+
+/// By place, those of the whole file first; at one place as they were found.
+fn in_order(errors: &[PlanError]) -> Vec<&PlanError> {
+    let mut all: Vec<_> = errors.iter().collect();
+    all.sort_by_key(|error| error.span.as_ref().map(|span| span.start));
+    all
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+    }
+}
