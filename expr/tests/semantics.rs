@@ -1,4 +1,5 @@
 //! What expressions mean: one line a case.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands, its helpers too")]
 
 mod common;
 

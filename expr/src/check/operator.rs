@@ -118,7 +118,7 @@ impl Checker<'_> {
             return ExprError::new("cannot compare these", left.span.start..right.span.end);
         };
         // The text is what needs a cast, so it is what the message points at; else the boolean of `1 < x < 5`.
-        let points_left = (a == ColumnType::Text && b != ColumnType::Text) || (a == ColumnType::Boolean && b != ColumnType::Text);
+        let points_left = matches!(a, ColumnType::Text | ColumnType::Boolean) && b != ColumnType::Text;
         let (here, there, from, to) = if points_left { (left, right, a, b) } else { (right, left, b, a) };
         let error = ExprError::new(format!("cannot compare {from} with {to}"), here.span.clone());
         if matches!(here.node.kind, Kind::Compare { .. }) {

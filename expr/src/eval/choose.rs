@@ -83,9 +83,9 @@ pub(super) fn extreme(greatest: bool, values: &[Value], ty: ColumnType, len: usi
             ColumnType::Float => {
                 let (a, b) = (best.floats()?, next.floats()?);
                 let picked = if greatest {
-                    zip(len, a, b, |x, y| if x > y || x.is_nan() { x } else { y })
+                    zip(len, a, b, |x, y| if y > x || y.is_nan() { y } else { x })
                 } else {
-                    zip(len, a, b, |x, y| if x < y || x.is_nan() { x } else { y })
+                    zip(len, a, b, |x, y| if y < x || y.is_nan() { y } else { x })
                 };
                 let (values, nulls) = pass_over_nulls(picked, a, b, &best, next, len);
                 Value::Float(column_of(values, nulls))
