@@ -11,7 +11,7 @@ use crate::config::{self, Env, SourceFile};
 use crate::diagnostic;
 use crate::plan::{self, Plan};
 use crate::run::{RealClock, RealRandom, SharedBudget};
-use crate::state::{Binding, ModelStore, PipelineLock, SqliteCredits, SqliteStore, Store};
+use crate::state::{Binding, LockError, ModelStore, OpenError, PipelineLock, SqliteCredits, SqliteStore, Store};
 
 /// Why a command ends without doing what was asked.
 #[derive(Debug)]
@@ -37,11 +37,6 @@ impl CliError {
         self
     }
 
-    pub(crate) fn code(mut self, code: u8) -> Self {
-        self.code = code;
-        self
-    }
-
     pub(crate) fn print(&self, color: bool) {
         let mut stderr = std::io::stderr().lock();
         let (red, plain) = if color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
@@ -50,6 +45,13 @@ impl CliError {
         if let Some(help) = &self.help {
             let _ = writeln!(stderr, "  = help: {help}");
         }
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(refused: OpenError) -> Self {
+        let code = if refused.unusable { exit::CONFIG } else { exit::FAILED };
+        Self::new(code, refused.error.message).help(refused.error.help)
     }
 }
 
@@ -181,8 +183,11 @@ pub(crate) struct OpenState {
 
 /// Takes the lock of a pipeline, or says who has it.
 pub(crate) fn lock(global: &Global, name: &str) -> Result<PipelineLock, CliError> {
-    PipelineLock::acquire(&state_dir(global, name), chrono::Utc::now())
-        .map_err(|error| CliError::config(format!("pipeline \"{name}\": {error}")).help(Some(error.help().to_owned())))
+    PipelineLock::acquire(&state_dir(global, name), chrono::Utc::now()).map_err(|error| {
+        // A disk that does not let us is no fault of the configuration.
+        let code = if matches!(error, LockError::Held { .. }) { exit::CONFIG } else { exit::FAILED };
+        CliError::new(code, format!("pipeline \"{name}\": {error}")).help(Some(error.help().to_owned()))
+    })
 }
 
 /// Opens the state of a planned pipeline for writing.
@@ -193,9 +198,9 @@ pub(crate) fn open_state(global: &Global, plan: &Plan, path: &Path) -> Result<Op
     let name = &plan.parts.name;
     let lock = lock(global, name)?;
     let dir = state_dir(global, name);
-    let store = SqliteStore::open(&dir).map_err(|error| CliError::from(error).code(exit::CONFIG))?;
-    match store.binding().map_err(|error| CliError::from(error).code(exit::CONFIG))? {
-        None => store.bind(&plan.binding).map_err(|error| CliError::from(error).code(exit::CONFIG))?,
+    let store = SqliteStore::open(&dir)?;
+    match store.binding()? {
+        None => store.bind(&plan.binding)?,
         Some(bound) if bound == plan.binding => {}
         Some(bound) => return Err(misfit(path, name, &bound, &plan.binding)),
     }
@@ -225,7 +230,7 @@ pub(crate) fn peek_state(global: &Global, name: &str) -> Result<Arc<dyn Store>, 
 
 /// The state in a pipeline's own folder, for looking only.
 pub(crate) fn peek_dir(dir: &Path) -> Result<Arc<dyn Store>, CliError> {
-    Ok(match SqliteStore::open_read_only(dir).map_err(|error| CliError::from(error).code(exit::CONFIG))? {
+    Ok(match SqliteStore::open_read_only(dir)? {
         Some(store) => Arc::new(store),
         None => Arc::new(ModelStore::default()),
     })

@@ -90,7 +90,7 @@ async fn rebuild(app: &App, global: &Global, file: &Path) -> Result<u8, CliError
     let name = Arc::clone(&plan.parts.name);
     let _lock = files::lock(global, &name)?;
     let dir = files::state_dir(global, &name);
-    let (store, kept) = SqliteStore::open_for_rebuild(&dir).map_err(|error| CliError::from(error).code(exit::CONFIG))?;
+    let (store, kept) = SqliteStore::open_for_rebuild(&dir)?;
     if let Some(kept) = kept {
         output::line(&format!("the state was damaged: it is kept as {}, and a new one is begun", kept.display()))?;
     }

@@ -207,7 +207,7 @@ impl Drive<'_> {
 
     fn fail(&mut self, index: usize, error: &StageError) {
         if let Some(split) = self.record.splits.get_mut(index) {
-            tracing::error!(split = %split.split.id, category = %error.category, reason = %error, help = error.help.as_deref().unwrap_or(""), "split failed");
+            tracing::error!(split = %split.split.id, category = %error.category, reason = %error, help = error.help.as_deref(), "split failed");
             split.status = SplitStatus::Failed;
             split.error = Some(error_record(error));
         }

@@ -334,7 +334,7 @@ impl Engine {
                     self.finish(&mut record, false);
                 }
                 Err(Some(error)) => {
-                    tracing::error!(category = %error.category, reason = %error, help = error.help.as_deref().unwrap_or(""), "the run failed before its first split");
+                    tracing::error!(category = %error.category, reason = %error, help = error.help.as_deref(), "the run failed before its first split");
                     record.status = RunStatus::Failed;
                     record.error = Some(drive::error_record(&error));
                     let saved = self.dry || self.store.start_run(&record, request.scheduled).map_err(|e| tracing::error!(error = %e, "the run could not be recorded")).is_ok();
@@ -416,8 +416,8 @@ impl Engine {
             splits = record.splits.len(),
             splits_ok = of(SplitStatus::Ok),
             splits_failed = of(SplitStatus::Failed),
-            errors = %failed.join("; "),
-            error = record.error.as_ref().map_or("", |e| e.message.as_str()),
+            errors = (!failed.is_empty()).then(|| failed.join("; ")),
+            error = record.error.as_ref().map(|e| e.message.as_str()),
             "run finished"
         );
     }

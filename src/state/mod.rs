@@ -21,7 +21,7 @@ use serde_json::Value;
 pub use credits::SqliteCredits;
 pub use lock::{LockError, PipelineLock};
 pub use model::{CommitFault, ModelStore};
-pub use sqlite::SqliteStore;
+pub use sqlite::{OpenError, SqliteStore};
 
 /// What the state speaks of. A pipeline file that says something else does not fit it: exit 2, and `pipeline state rebuild` mends it.
 ///

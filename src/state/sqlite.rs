@@ -17,6 +17,8 @@ use serde_json::Value;
 use self::value::{Json, Name, from_signed, to_signed};
 use super::{Binding, ChunkKey, DedupeChanges, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, Store, TickRecord};
 
+pub use open::OpenError;
+
 /// The state in an SQLite file, `state.db` in the pipeline's folder. Every commit is on the disk when it returns.
 pub struct SqliteStore {
     file: PathBuf,

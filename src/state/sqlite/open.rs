@@ -66,7 +66,12 @@ impl Refusal {
         }
     }
 
-    fn at(self, file: &Path) -> StageError {
+    fn at(self, file: &Path) -> OpenError {
+        let unusable = self.is_damage() || matches!(self, Self::Newer(_));
+        OpenError { error: self.error(file), unusable }
+    }
+
+    fn error(self, file: &Path) -> StageError {
         match self {
             Self::Sqlite(error) => fault(file, "open the state", &error),
             Self::Io(error) => StageError::operator(Category::Storage, format!("cannot open the state {}: {error}", file.display()))
@@ -81,6 +86,23 @@ impl Refusal {
     }
 }
 
+/// Why a state is not opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct OpenError {
+    /// What happened and what to do.
+    pub error: StageError,
+    /// The file was read and is not a state that this program can use: it is damaged, or from a newer program. Else the disk did not let us.
+    pub unusable: bool,
+}
+
+impl std::ops::Deref for OpenError {
+    type Target = StageError;
+    fn deref(&self) -> &StageError {
+        &self.error
+    }
+}
+
 impl SqliteStore {
     /// The name of the state's file in a pipeline's folder.
     pub const FILE: &'static str = "state.db";
@@ -89,7 +111,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// When the file cannot be written, is damaged, or is from a newer program.
-    pub fn open(dir: &Path) -> Result<Self, StageError> {
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let file = dir.join(Self::FILE);
         open(&file, CHECKED_BYTES).map_err(|refusal| refusal.at(&file))
     }
@@ -98,7 +120,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// When the file cannot be read, is damaged, or is from a newer program.
-    pub fn open_read_only(dir: &Path) -> Result<Option<Self>, StageError> {
+    pub fn open_read_only(dir: &Path) -> Result<Option<Self>, OpenError> {
         let file = dir.join(Self::FILE);
         open_read_only(&file).map_err(|refusal| refusal.at(&file))
     }
@@ -107,7 +129,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// When the file cannot be written or is from a newer program.
-    pub fn open_for_rebuild(dir: &Path) -> Result<(Self, Option<PathBuf>), StageError> {
+    pub fn open_for_rebuild(dir: &Path) -> Result<(Self, Option<PathBuf>), OpenError> {
         let file = dir.join(Self::FILE);
         match open(&file, u64::MAX) {
             Ok(store) => Ok((store, None)),
