@@ -63,7 +63,13 @@ fn check_shows_a_typo_with_its_line_a_caret_and_the_nearest_name() {
     let room = Room::new(&server);
     room.write(FILE, &toml);
     let check = room.pipeline(&["check", FILE]);
-    check.exits(2).complains("E010").complains("intervall").complains(&format!("{FILE}:{line}:1")).complains("^^^^^^^^^").complains("did you mean `interval`?");
+    check
+        .exits(2)
+        .complains("E010")
+        .complains("intervall")
+        .complains(&format!("{FILE}:{line}:1"))
+        .complains("^^^^^^^^^")
+        .complains("did you mean `interval`?");
     let caret = check.stderr.lines().find(|line| line.contains('^')).unwrap();
     let shown = check.stderr.lines().find(|line| line.contains("intervall = \"1h\"")).unwrap();
     assert_eq!(caret.find('^'), shown.find("intervall"), "the caret stands under the word: {check}");
@@ -92,7 +98,12 @@ fn check_reports_all_faults_in_one_go() {
     for word in ["intervall", "soon", "retrys", "quarantin", "cvs"] {
         assert!(check.stderr.lines().any(|line| line.contains(word) && !line.contains("help")), "nothing of {word}: {check}");
     }
-    let mended = toml.replace("retrys", "retries").replace("soon", "1s").replace("quarantin\"", "quarantine\"").replace("cvs", "csv").replace("intervall\"", "manual\"");
+    let mended = toml
+        .replace("retrys", "retries")
+        .replace("soon", "1s")
+        .replace("quarantin\"", "quarantine\"")
+        .replace("cvs", "csv")
+        .replace("intervall\"", "manual\"");
     room.write(FILE, &mended);
     let check = room.pipeline(&["check", FILE]);
     check.exits(2).complains("hgih").complains("did you mean `high`?").complains("coin_id").complains("`coin`");
@@ -112,7 +123,7 @@ fn check_finds_what_does_not_fit_together() {
         (recipe.clone().trigger("type = \"interval\"\nevery = \"1s\"\noffset = \"5s\""), "offset"),
         (recipe.clone().trigger("type = \"cron\"\nschedule = \"61 * * * *\""), "schedule"),
         (recipe.clone().transforms("[[transforms]]\ntype = \"filter\"\nexpr = \"close +\"\n"), "expr"),
-        (recipe.clone().transforms("[[transforms]]\ntype = \"select\"\ncolumns = [\"open\"]\n"), "coin_id"),
+        (recipe.clone().transforms("[[transforms]]\ntype = \"select\"\ncolumns = [\"open\"]\n"), "price_envelope"),
     ];
     for (recipe, word) in cases {
         let room = room(&server, &recipe);
@@ -306,7 +317,10 @@ fn rejects_are_listed_and_replayed_once_the_rule_is_mended() {
     let listed = listed.exits(0).json_lines();
     assert_eq!(listed.len(), rejected);
     for reject in &listed {
-        assert_eq!((reject["rule"].as_str(), reject["split"].as_str(), reject["stage"].as_str()), (Some("no_tether"), Some("tether"), Some("validate")));
+        assert_eq!(
+            (reject["rule"].as_str(), reject["split"].as_str(), reject["stage"].as_str()),
+            (Some("no_tether"), Some("tether"), Some("validate"))
+        );
         assert_eq!(reject["row"]["coin_id"], "tether");
         assert_eq!(reject["run"], run.json()["run_id"]);
     }
@@ -389,7 +403,11 @@ fn a_file_changed_by_hand_fails_its_coin_alone_until_the_state_is_rebuilt() {
     room.write(&name, &cut);
 
     let run = room.once(FILE);
-    run.exits(3).split_failed("bitcoin", "storage", &[&name, "were committed"]).split_ok("ethereum").split_ok("tether").says("pipeline state rebuild");
+    run.exits(3)
+        .split_failed("bitcoin", "storage", &[&name, "were committed"])
+        .split_ok("ethereum")
+        .split_ok("tether")
+        .says("pipeline state rebuild");
     assert_eq!(room.read(&name), cut, "somebody's change is not overwritten");
 
     room.pipeline(&["state", "rebuild", FILE]).exits(0);
@@ -426,7 +444,7 @@ fn changed_keys_or_columns_are_refused_and_nothing_is_written() {
         room.write(FILE, &recipe.toml());
         let before = contents(&room);
         let asked = server.seen().len();
-        for args in [vec!["run", FILE, "--once"], vec!["run", FILE]] {
+        for args in [vec!["run", FILE, "--once"], vec!["rejects", FILE, "--replay"]] {
             room.pipeline(&args).exits(2).complains("does not fit").complains(word).complains("pipeline state rebuild");
         }
         assert!(contents(&room) == before, "nothing was written");
@@ -491,7 +509,12 @@ fn a_dry_run_shows_what_would_be_written_and_writes_nothing_at_all() {
         assert_eq!((summary["dry_run"].as_bool(), summary["status"].as_str()), (Some(true), Some("ok")));
         let due: usize = COINS.map(|coin| server.expected(coin).len()).iter().sum();
         assert_eq!((dry.rows("written"), dry.rows("rejected")), (due as u64 - 1, 1), "{dry}");
-        room.pipeline(&["run", file, "--dry-run"]).exits(0).prints("nothing was written").prints("bitcoin").prints("timestamp").prints("price_envelope");
+        room.pipeline(&["run", file, "--dry-run"])
+            .exits(0)
+            .prints("nothing was written")
+            .prints("bitcoin")
+            .prints("timestamp")
+            .prints("price_envelope");
     }
     assert!(contents(&room) == before, "something was written: {:?}", contents(&room).keys());
 }
@@ -545,7 +568,8 @@ fn a_paid_key_fills_weeks_of_the_past() {
     let server = Server::start();
     server.require_key("x-cg-pro-api-key", "CG-paid");
     let recipe = Recipe::new();
-    let recipe = recipe.clone().source("coins = [\"bitcoin\", \"solana\"]\ninterval = \"1h\"\nvolume_24h = true\nplan = \"pro\"\napi_key = \"${KEY}\"");
+    let recipe =
+        recipe.clone().source("coins = [\"bitcoin\", \"solana\"]\ninterval = \"1h\"\nvolume_24h = true\nplan = \"pro\"\napi_key = \"${KEY}\"");
     let room = room(&server, &recipe).env("KEY", "CG-paid");
     let now = server.now();
     let to = now - now.rem_euclid(DAY) - 3 * DAY;

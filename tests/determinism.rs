@@ -41,7 +41,9 @@ fn the_same_input_makes_the_same_bytes_at_any_concurrency() {
     let recipe = Recipe::new().coins(&COINS).sink("[sink]\ntype = \"csv\"\npath = \"data/all/{timestamp:%Y-%m-%d}.csv\"\n");
     let first = stored(&server, &recipe.clone().run("concurrency = 1"), 1);
     assert!(!first.0.is_empty() && !first.1.is_empty());
-    for (seed, run) in [(2, "concurrency = 8"), (3, "concurrency = 8\nepoch_rows = 10"), (4, "concurrency = 3\nepoch_rows = 1"), (5, "concurrency = 64")] {
+    for (seed, run) in
+        [(2, "concurrency = 8"), (3, "concurrency = 8\nepoch_rows = 10"), (4, "concurrency = 3\nepoch_rows = 1"), (5, "concurrency = 64")]
+    {
         let other = stored(&server, &recipe.clone().run(run), seed);
         assert!(first.0 == other.0, "{run}: other bytes in {:?}", other.0.keys());
         assert_eq!(first.1, other.1, "{run}: other rejects");

@@ -38,7 +38,8 @@ fn three_files_equal_the_hours_that_follow_from_the_half_hour_candles() {
     }
     let csv_files = room.files("data").into_keys().filter(|name| !name.starts_with("data/raw/")).collect::<Vec<_>>();
     assert_eq!(csv_files, Vec::<String>::new(), "nothing else is below data/");
-    let coins: BTreeSet<String> = room.files("data/raw").into_keys().map(|name| name.split('/').nth(2).unwrap().rsplit_once('_').unwrap().0.to_owned()).collect();
+    let coins: BTreeSet<String> =
+        room.files("data/raw").into_keys().map(|name| name.split('/').nth(2).unwrap().rsplit_once('_').unwrap().0.to_owned()).collect();
     assert_eq!(coins, TOP_THREE.map(str::to_owned).into(), "a file for each of the three biggest coins and for no other");
     assert!(server.gzipped() > 0, "answers are asked for compressed");
     assert!(server.seen().iter().all(|seen| seen.headers.get("user-agent").is_some_and(|name| name.starts_with("pipeline/"))));
@@ -162,13 +163,16 @@ fn each_run_leaves_one_line_in_the_log_file_that_parses() {
 fn the_log_is_json_when_asked_for() {
     let server = Server::start();
     let room = Room::new(&server);
-    let text = std::fs::read_to_string("pipelines/crypto.toml").unwrap().replace("file = \"logs/pipeline.log\"", "file = \"logs/pipeline.log\"\nformat = \"json\"");
+    let text = std::fs::read_to_string("pipelines/crypto.toml")
+        .unwrap()
+        .replace("file = \"logs/pipeline.log\"", "file = \"logs/pipeline.log\"\nformat = \"json\"");
     room.write(CRYPTO, &text);
     let run = room.pipeline(&["--log-format", "json", "run", CRYPTO, "--once", "--format", "json"]);
     run.exits(0);
 
     for (what, text) in [("the log file", room.read("logs/pipeline.log")), ("stderr", run.stderr.clone())] {
-        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{what}: {error}: {line}"))).collect();
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{what}: {error}: {line}"))).collect();
         let finished: Vec<&Value> = lines.iter().filter(|line| line["message"] == "run finished").collect();
         assert_eq!(finished.len(), 1, "{what}: {text}");
         has(finished[0], &["started_at", "ended_at", "read", "written", "duplicates", "conflicts", "rejected", "errors"]);
@@ -199,7 +203,9 @@ fn the_shipped_market_snapshot_stores_a_row_for_each_coin_that_has_a_price() {
         let shown = support::coins::market(coins[place], place + 1, server.now());
         let cell = |name: &str| &row[header.iter().position(|column| column == name).unwrap()];
         assert_eq!(cell("name"), shown["name"], "quotes and commas survive");
-        for name in ["current_price", "market_cap", "total_volume", "high_24h", "low_24h", "price_change_percentage_24h", "circulating_supply", "max_supply"] {
+        for name in
+            ["current_price", "market_cap", "total_volume", "high_24h", "low_24h", "price_change_percentage_24h", "circulating_supply", "max_supply"]
+        {
             let stored = (!cell(name).is_empty()).then(|| cell(name).parse::<f64>().unwrap().to_bits());
             assert_eq!(stored, shown[name].as_f64().map(f64::to_bits), "{} of {}", name, coins[place]);
         }

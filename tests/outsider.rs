@@ -117,7 +117,8 @@ impl Reader for StationReader {
             celsius: (*n % 3 != 2).then(|| 20.0 + *n as f64 / 8.0),
             battery_low: *n > 3,
         };
-        let rejects = batch.iter().filter(|n| **n == 1 && self.sensor == "damp").map(|n| Reject::new(json!({"reading": n}), "dew", "the sensor was wet"));
+        let rejects =
+            batch.iter().filter(|n| **n == 1 && self.sensor == "damp").map(|n| Reject::new(json!({"reading": n}), "dew", "the sensor was wet"));
         let read = Read {
             batch: Reading::batch(&batch.iter().filter(|n| **n != 1 || self.sensor != "damp").map(reading).collect::<Vec<_>>()),
             rejects: rejects.collect(),

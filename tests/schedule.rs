@@ -120,7 +120,8 @@ fn all_missed_ticks_run_when_all_are_to_be_caught_up_with_and_none_when_none_are
     let step = TimeDelta::seconds(1);
     let server = Server::start();
     for (catch_up, caught_up) in [("all", true), ("none", false)] {
-        let room = room(&server, &every_second().trigger(&format!("type = \"interval\"\nevery = \"1s\"\ncatch_up = \"{catch_up}\"\noverrun = \"wait\"")));
+        let room =
+            room(&server, &every_second().trigger(&format!("type = \"interval\"\nevery = \"1s\"\ncatch_up = \"{catch_up}\"\noverrun = \"wait\"")));
         let running = room.start(&["run", FILE]);
         wait_for("a first run", Duration::from_secs(20), || room.exists("data/raw"));
         std::thread::sleep(Duration::from_millis(1200));
@@ -149,13 +150,17 @@ fn a_run_that_overruns_skips_ticks_and_never_overlaps_itself() {
     std::thread::sleep(Duration::from_millis(6000));
     stop(running);
     let all = ticks(&room, step);
-    // The last run may have been stopped half-way: its tick is still at work.
-    let settled: BTreeMap<_, _> = all.iter().filter(|(_, tick)| tick["status"] != "running").map(|(at, tick)| (*at, tick.clone())).collect();
-    without_holes(&settled, step);
-    assert!(settled.values().any(|tick| tick["status"] == "skipped" && tick["reason"].as_str().unwrap().contains("still going")), "{all:#?}");
+    without_holes(&all, step);
+    assert!(all.values().any(|tick| tick["status"] == "skipped" && tick["reason"].as_str().unwrap().contains("still going")), "{all:#?}");
     let status = room.pipeline(&["status", FILE, "--format", "json"]).json();
     let instant = |value: &Value| DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap();
-    let mut runs: Vec<_> = status["runs"].as_array().unwrap().iter().filter(|run| run["ended_at"].is_string()).map(|run| (instant(&run["started_at"]), instant(&run["ended_at"]))).collect();
+    let mut runs: Vec<_> = status["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|run| run["ended_at"].is_string())
+        .map(|run| (instant(&run["started_at"]), instant(&run["ended_at"])))
+        .collect();
     runs.sort();
     assert!(runs.windows(2).all(|two| two[0].1 <= two[1].0), "{runs:?}");
 }
@@ -187,6 +192,30 @@ fn a_stop_in_the_middle_of_a_run_keeps_what_is_whole_and_the_next_start_goes_on(
 }
 
 #[test]
+fn a_tick_that_was_stopped_half_way_is_not_at_work_any_more() {
+    let step = TimeDelta::seconds(1);
+    let server = Server::start();
+    let room = room(&server, &every_second().http("timeout = \"60s\""));
+    server.fault(support::On::ohlc("ethereum"), support::Reply::Silence);
+    for signal in ["TERM", "KILL"] {
+        let before = server.asked("ohlc", "ethereum").len();
+        let running = room.start(&["run", FILE]);
+        wait_for("a request", Duration::from_secs(20), || server.asked("ohlc", "ethereum").len() > before);
+        if signal == "TERM" {
+            stop(running)
+        } else {
+            drop(running.kill())
+        }
+        without_holes(&ticks(&room, step), step);
+    }
+    server.behave();
+    let running = room.start(&["run", FILE]);
+    wait_for("its hours", Duration::from_secs(20), || !room.hours("tether").is_empty());
+    stop(running);
+    without_holes(&ticks(&room, step), step);
+}
+
+#[test]
 fn a_stop_while_the_server_is_silent_does_not_wait_for_it() {
     let server = Server::start();
     server.fault(support::On::everything(), support::Reply::Silence);
@@ -204,7 +233,9 @@ fn a_second_process_is_told_who_holds_the_pipeline() {
     let server = Server::start();
     let room = room(&server, &every_second().trigger("type = \"interval\"\nevery = \"1h\""));
     let mut running = room.start(&["run", FILE]);
-    wait_for("the lock", Duration::from_secs(20), || std::fs::read_to_string(room.path(".pipeline/candles/lock")).is_ok_and(|text| !text.trim().is_empty()));
+    wait_for("the lock", Duration::from_secs(20), || {
+        std::fs::read_to_string(room.path(".pipeline/candles/lock")).is_ok_and(|text| !text.trim().is_empty())
+    });
     let holder = format!("process {}", running.id());
     let asked = server.seen().len();
     for args in [vec!["run", FILE, "--once"], vec!["run", FILE], vec!["state", "rebuild", FILE], vec!["rejects", FILE, "--replay"]] {

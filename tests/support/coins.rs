@@ -13,7 +13,18 @@ pub const DAY: i64 = 24 * HOUR;
 
 /// All coins of the look-alike, the biggest first.
 pub const ALL: [&str; 12] = [
-    "bitcoin", "ethereum", "tether", "binancecoin", "solana", "ripple", "usd-coin", "dogecoin", "shiba-inu", "0-5x-long-coin", "tron", "zombie-coin",
+    "bitcoin",
+    "ethereum",
+    "tether",
+    "binancecoin",
+    "solana",
+    "ripple",
+    "usd-coin",
+    "dogecoin",
+    "shiba-inu",
+    "0-5x-long-coin",
+    "tron",
+    "zombie-coin",
 ];
 
 /// Beside them every coin is known whose name begins so: a test may name its coins after what happens to them.
@@ -107,7 +118,8 @@ pub fn market_chart(coin: &str, days: &str, now: i64) -> Option<Value> {
         json!([at, value])
     };
     let slots = from.div_euclid(step)..=now.div_euclid(step);
-    let mut times: Vec<i64> = slots.map(|slot| slot * step + dice(coin, "jitter", slot).below(jitter as u64) as i64).filter(|at| (from..now).contains(at)).collect();
+    let mut times: Vec<i64> =
+        slots.map(|slot| slot * step + dice(coin, "jitter", slot).below(jitter as u64) as i64).filter(|at| (from..now).contains(at)).collect();
     times.push(now);
     let series = |what: &str, size: f64| times.iter().map(|at| point(what, *at, size)).collect::<Vec<_>>();
     Some(json!({"prices": series("price", base), "market_caps": series("cap", base * 1e7), "total_volumes": series("volume", base * 4e5 + 1e3)}))

@@ -1,5 +1,14 @@
 //! What every end-to-end test stands on: a CoinGecko look-alike, an oracle, and a room of its own for the binary.
-#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "each test uses a part of it, and may stop where it stands")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "each test uses a part of it, and may stop where it stands"
+)]
 
 pub mod coins;
 pub mod oracle;

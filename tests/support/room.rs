@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::oracle::Hour;
 use super::Server;
+use super::oracle::Hour;
 
 /// Longer than anything here may take, even on a machine that does other things too.
 const HARD_LIMIT: Duration = Duration::from_secs(90);
@@ -109,6 +109,34 @@ impl Room {
     #[track_caller]
     pub fn once(&self, file: &str) -> Outcome {
         self.pipeline(&["run", file, "--once", "--format", "json"])
+    }
+
+    /// One run as another user, which only root can start; `None` where that user cannot even reach the program.
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn once_as(&self, file: &str, user: Option<u32>) -> Option<Outcome> {
+        use std::os::unix::process::CommandExt as _;
+        let Some(user) = user else { return Some(self.once(file)) };
+        let args = ["run", file, "--once", "--format", "json"];
+        let program = Path::new(env!("CARGO_BIN_EXE_pipeline"));
+        let mut version = self.command(program, &["--version"]);
+        version.uid(user).gid(user).stdout(Stdio::null()).status().ok().filter(|status| status.success())?;
+        let mut command = self.command(program, &args);
+        command.uid(user).gid(user);
+        Some(Running::of(command, &args).end())
+    }
+
+    /// Lets every user read and write the room and all below a folder of it.
+    #[cfg(unix)]
+    pub fn allow_everybody(&self, below: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut paths = vec![self.dir.path().to_path_buf(), self.path(below)];
+        while let Some(path) = paths.pop() {
+            if path != self.dir.path() {
+                paths.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        }
     }
 
     /// Starts `pipeline` and lets it run.
@@ -243,7 +271,9 @@ impl Running {
 
     fn collect(&mut self) -> Outcome {
         let status = self.child.wait().unwrap();
-        let text = |handle: Option<JoinHandle<Vec<u8>>>| handle.map_or_else(String::new, |handle| String::from_utf8_lossy(&handle.join().unwrap()).into_owned());
+        let text = |handle: Option<JoinHandle<Vec<u8>>>| {
+            handle.map_or_else(String::new, |handle| String::from_utf8_lossy(&handle.join().unwrap()).into_owned())
+        };
         Outcome {
             what: self.what.clone(),
             code: status.code(),

@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::Dice;
 use super::coins::{self, HOUR};
 use super::oracle::{self, Hour};
-use super::Dice;
 
 /// Which requests.
 #[derive(Clone, Debug)]
@@ -433,7 +433,8 @@ fn refusal(seen: &Seen, shared: &Shared) -> Option<Answer> {
         return Some(Answer::json(403, &json!({"status": {"error_code": 403, "error_message": text}})));
     }
     let (header, key) = shared.script().key.clone()?;
-    (seen.headers.get(&header) != Some(&key)).then(|| Answer::json(401, &json!({"status": {"error_code": 10002, "error_message": "API Key Missing"}})))
+    (seen.headers.get(&header) != Some(&key))
+        .then(|| Answer::json(401, &json!({"status": {"error_code": 10002, "error_message": "API Key Missing"}})))
 }
 
 /// The right answer.
@@ -459,7 +460,8 @@ fn body(seen: &Seen, shared: &Shared) -> Answer {
                 None => order.iter().enumerate().collect(),
             };
             let total = chosen.len();
-            let elements: Vec<Value> = chosen.into_iter().skip((page - 1) * size).take(size).map(|(rank, coin)| coins::market(coin, rank + 1, now)).collect();
+            let elements: Vec<Value> =
+                chosen.into_iter().skip((page - 1) * size).take(size).map(|(rank, coin)| coins::market(coin, rank + 1, now)).collect();
             Answer::json(200, &Value::Array(elements)).header("total", total.to_string()).header("per-page", size.to_string())
         }
         ("ohlc", Some(coin)) => match coins::ohlc(coin, asked("days").unwrap_or_default(), now) {
@@ -539,7 +541,15 @@ fn parse(raw: &str) -> Seen {
         ["coins", coin, "market_chart"] => ("market_chart", Some(*coin)),
         _ => ("", None),
     };
-    Seen { path: path.to_owned(), query, headers, endpoint: endpoint.to_owned(), coin: coin.map(str::to_owned), raw: raw.to_owned(), at: Instant::now() }
+    Seen {
+        path: path.to_owned(),
+        query,
+        headers,
+        endpoint: endpoint.to_owned(),
+        coin: coin.map(str::to_owned),
+        raw: raw.to_owned(),
+        at: Instant::now(),
+    }
 }
 
 fn decoded(text: &str) -> String {
