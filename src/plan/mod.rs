@@ -13,9 +13,9 @@ use pipeline_contract::{
 use serde_json::{Value, json};
 
 use crate::config::{self, PipelineDef, StageDef};
-use crate::run::{CatchUp, Limit, OnReject, Overrun, Parts, QUARANTINE, Settings, SinkPart};
+use crate::run::{CatchUp, Overrun, Parts, QUARANTINE, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
-use crate::stages::validate::{self, Validator};
+use crate::stages::validate::{OnReject, Validator};
 use crate::state::Binding;
 
 pub use registry::Registry;
@@ -250,7 +250,7 @@ impl Wiring<'_, '_> {
     fn quarantine(&self) -> Option<PathBuf> {
         let validate = self.def.validate.as_ref();
         let on_reject = validate.map(|v| v.on_reject).unwrap_or_default();
-        (on_reject == validate::OnReject::Quarantine).then(|| {
+        (on_reject == OnReject::Quarantine).then(|| {
             let path = validate.and_then(|v| v.quarantine_path.as_ref()).map_or("data/rejects/{name}.jsonl", |path| path.as_str());
             PathBuf::from(path.replace("{name}", &self.def.name))
         })
@@ -259,12 +259,6 @@ impl Wiring<'_, '_> {
     fn settings(&mut self, trigger: &dyn Trigger) -> Settings {
         let run = &self.def.run;
         let validate = self.def.validate.as_ref();
-        let limit = |limit: Option<validate::Limit>| {
-            limit.map(|limit| match limit {
-                validate::Limit::Rows(rows) => Limit::Rows(rows),
-                validate::Limit::Share(share) => Limit::Share(share),
-            })
-        };
         // Shorter than the schedule, so that a run that hangs does not eat the next tick.
         let by_schedule = trigger.period().map_or(LONGEST_RUN, |period| (period * 9 / 10).min(LONGEST_RUN));
         Settings {
@@ -283,13 +277,9 @@ impl Wiring<'_, '_> {
                 config::Overrun::Wait => Overrun::Wait,
             },
             keep_runs: usize::try_from(run.keep_runs).unwrap_or(usize::MAX),
-            on_reject: match validate.map(|v| v.on_reject).unwrap_or_default() {
-                validate::OnReject::Drop => OnReject::Drop,
-                validate::OnReject::Quarantine => OnReject::Quarantine,
-                validate::OnReject::Fail => OnReject::Fail,
-            },
-            warn: limit(validate.and_then(|v| v.limits.warn())),
-            abort: limit(validate.and_then(|v| v.limits.abort())),
+            on_reject: validate.map(|v| v.on_reject).unwrap_or_default(),
+            warn: validate.and_then(|v| v.limits.warn()),
+            abort: validate.and_then(|v| v.limits.abort()),
         }
     }
 }

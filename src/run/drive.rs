@@ -11,7 +11,8 @@ use pipeline_contract::{Act, Category, Position, RunContext, StageError};
 
 use super::epoch::{CommitError, Committed, EpochWriter, Passed};
 use super::worker::{Chunk, Message, Route, Worker};
-use super::{Observer, OnReject, RunEvent, Settings};
+use super::{Observer, RunEvent, Settings, broken_by_rows, broken_by_share};
+use crate::stages::validate::OnReject;
 use crate::state::{Counts, ErrorRecord, RunRecord, RunStatus, SplitRecord, SplitStatus};
 
 /// Why a run goes no further.
@@ -149,7 +150,7 @@ impl Drive<'_> {
 
     /// Limits given as rows hold at once.
     fn check_limits(&self) -> Result<(), SplitEnd> {
-        match self.settings.abort.as_ref().and_then(|limit| limit.broken_by_rows(&self.total())) {
+        match self.settings.abort.and_then(|limit| broken_by_rows(limit, &self.total())) {
             Some(text) => Err(SplitEnd::Stop(Stop::Abort(abort_error(&text)))),
             None => Ok(()),
         }
@@ -166,7 +167,7 @@ impl Drive<'_> {
 
     async fn commit(&mut self) -> Result<(), Stop> {
         // Limits given as a share hold for all that was read so far, at each commit.
-        if let Some(text) = self.settings.abort.as_ref().and_then(|limit| limit.broken_by_share(&self.total())) {
+        if let Some(text) = self.settings.abort.and_then(|limit| broken_by_share(limit, &self.total())) {
             self.writer.abort().await;
             return Err(Stop::Abort(abort_error(&text)));
         }

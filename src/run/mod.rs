@@ -32,56 +32,30 @@ pub use quarantine::{QUARANTINE, QuarantineFile, StoredReject, adopt_quarantine}
 pub use replay::ReplayReport;
 
 use crate::stages::dedupe::{DedupePlan, Deduper};
-use crate::stages::validate::Validator;
+use crate::stages::validate::{Limit, OnReject, Validator};
 use crate::state::{Counts, RunRecord, RunStatus, SplitRecord, SplitStatus, Store};
 use drive::Drive;
 use epoch::{EpochWriter, OpenSink, StoredRecords};
 use quarantine::Quarantine;
 use worker::Route;
 
-/// What becomes of a row that breaks a rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnReject {
-    /// It is counted and dropped.
-    Drop,
-    /// It is kept, with rule, message, run and split.
-    #[default]
-    Quarantine,
-    /// Its split fails.
-    Fail,
+/// Where rejects broke a limit on their number.
+fn broken_by_rows(limit: Limit, counts: &Counts) -> Option<String> {
+    match limit {
+        Limit::Rows(limit) if counts.rejected > limit => Some(format!("{} of {} rows, more than {limit}", counts.rejected, counts.read)),
+        _ => None,
+    }
 }
 
-/// A bound on rejects.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Limit {
-    /// More than this many rows.
-    Rows(u64),
-    /// More than this share (0 to 1) of the rows read.
-    Share(f64),
-}
-
-impl Limit {
-    fn broken_by_rows(&self, counts: &Counts) -> Option<String> {
-        match self {
-            Self::Rows(limit) if counts.rejected > *limit => Some(format!("{} of {} rows, more than {limit}", counts.rejected, counts.read)),
-            _ => None,
+/// Where rejects broke a limit on their share of the rows read.
+fn broken_by_share(limit: Limit, counts: &Counts) -> Option<String> {
+    #[expect(clippy::cast_precision_loss, reason = "a share of rows needs no more than 53 bits")]
+    let share = counts.rejected as f64 / counts.read.max(1) as f64;
+    match limit {
+        Limit::Share(limit) if share > limit => {
+            Some(format!("{} of {} rows, {:.1} %, more than {} %", counts.rejected, counts.read, share * 100.0, limit * 100.0))
         }
-    }
-
-    fn broken_by_share(&self, counts: &Counts) -> Option<String> {
-        #[expect(clippy::cast_precision_loss, reason = "a share of rows needs no more than 53 bits")]
-        let share = |counts: &Counts| counts.rejected as f64 / counts.read.max(1) as f64;
-        match self {
-            Self::Share(limit) if share(counts) > *limit => {
-                Some(format!("{} of {} rows, {:.1} %, more than {} %", counts.rejected, counts.read, share(counts) * 100.0, limit * 100.0))
-            }
-            _ => None,
-        }
-    }
-
-    /// What broke it, in words.
-    pub fn broken_by(&self, counts: &Counts) -> Option<String> {
-        self.broken_by_rows(counts).or_else(|| self.broken_by_share(counts))
+        _ => None,
     }
 }
 
@@ -395,7 +369,8 @@ impl Engine {
                 tracing::warn!(%error, "old runs could not be forgotten");
             }
         }
-        if let Some(text) = self.settings.warn.as_ref().and_then(|limit| limit.broken_by(&record.rows)) {
+        if let Some(text) = self.settings.warn.and_then(|limit| broken_by_rows(limit, &record.rows).or_else(|| broken_by_share(limit, &record.rows)))
+        {
             tracing::warn!("many rejects: {text}");
         }
         (self.observer)(&RunEvent::Ended);

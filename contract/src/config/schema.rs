@@ -129,7 +129,7 @@ fn expected(schema: &Value) -> Option<String> {
         ["string"] => Some(if count(schema, "minLength").is_some_and(|n| n > 0) { "text that is not empty".into() } else { "text".into() }),
         [] if schema.get("anyOf").is_some() => {
             let each: Vec<_> = schema.get("anyOf")?.as_array()?.iter().filter_map(expected).collect();
-            Some(each.join(" or "))
+            (!each.is_empty()).then(|| each.join(" or "))
         }
         _ => None,
     }

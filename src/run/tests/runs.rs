@@ -5,7 +5,8 @@ use std::time::Duration;
 use pipeline_contract::{Category, StageError};
 
 use super::world::{Step, World};
-use crate::run::{Limit, OnReject, RunRequest};
+use crate::run::RunRequest;
+use crate::stages::validate::{Limit, OnReject};
 use crate::state::{RunStatus, SplitStatus};
 use tokio_util::sync::CancellationToken;
 

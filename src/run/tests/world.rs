@@ -16,8 +16,9 @@ use pipeline_contract::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::run::{CatchUp, Engine, OnReject, Overrun, Parts, RunRequest, Settings, SinkPart};
+use crate::run::{CatchUp, Engine, Overrun, Parts, RunRequest, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
+use crate::stages::validate::OnReject;
 use crate::state::{ModelStore, RunRecord, Store};
 
 rows! {

@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer};
 use super::config::Limits;
 use crate::stages::values::read_float;
 
+const WORDS: &str = "a number of rows, or a share of them such as \"5%\"";
+
 /// A limit as it is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LimitConfig {
@@ -101,7 +103,8 @@ impl JsonSchema for LimitConfig {
         schemars::json_schema!({
             "type": ["integer", "string"],
             "pattern": "^\\s*[0-9.]+\\s*%\\s*$",
-            "description": "a number of rows, or a share of them such as \"5%\""
+            "description": WORDS,
+            "x-expected": WORDS
         })
     }
 }
