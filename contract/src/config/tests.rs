@@ -164,6 +164,7 @@ fn wrong_types_are_said_in_plain_words() {
         ("counts = []", "E012 [[]] `counts`: expected a list that is not empty"),
         ("auth = 3", "E012 [3] `auth`: expected a table, found the whole number 3"),
         ("pair = [1]", "E012 [[1]] `pair`: expected a list of 2"),
+        ("pair = [1, \"x\"]", "E012 [\"x\"] `pair[1]`: expected a whole number, found text \"x\""),
         ("either = true", "E012 [true] `either`: expected a whole number of 0 or more or text, found true"),
         ("way = 3", "E012 [3] `way`: expected a table, found the whole number 3"),
     ] {
