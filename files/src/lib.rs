@@ -1,1 +1,22 @@
 //! Plain files that grow and change by epochs: a crash leaves the old epoch or the new one, whole.
+//!
+//! A sink that stores rows in files owns a [`FileSet`]. It gives it bytes; they stay in memory until `prepare`, which makes them durable
+//! but not yet counted: an existing file gets them behind its committed length, a new or rewritten one is made under a temporary name
+//! beside its place. The engine then saves the [`SinkState`](pipeline_contract::SinkState), and from there on the new length counts;
+//! `commit` renames. What a file looked like when it was last committed (length, hash of its header and of its last 4 KiB) is its record,
+//! so that whatever somebody else did to it is noticed, and never touched.
+//!
+//! Everything goes through the [`Disk`](pipeline_contract::Disk) port, and nothing is relied on that was not synced. Files are opened one
+//! at a time (two while one is rewritten), however many an epoch touches.
+
+mod adopt;
+mod commit;
+mod error;
+mod folder;
+mod mark;
+pub mod name;
+mod set;
+
+pub use adopt::{Root, adopt, list_files, probe};
+pub use error::io_error;
+pub use set::{Edit, EditError, FileSet, FileStatus};

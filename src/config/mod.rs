@@ -12,7 +12,6 @@ mod sections;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod validate;
 mod values;
 
 use std::ops::Range;
@@ -24,9 +23,10 @@ use pipeline_contract::{BuildContext, ConfigTable, Expansions, PlanError, Plugin
 pub use crate::diagnostic::SourceFile;
 pub use env::Env;
 pub use sections::parse;
-pub use tables::{CatchUp, DedupeDef, LogConfig, LogFormat, LogLevel, OnConflict, Overrun, RunConfig, TriggerPolicy};
-pub use validate::{ColumnRule, Limits, OnReject, RuleCheck, RuleDef, RuleKind, ValidateDef, ValidateTable};
-pub use values::{Bound, ByteSize, Limit, Literal};
+pub use tables::{CatchUp, DedupeDef, LogConfig, LogFormat, LogLevel, Overrun, RunConfig, TriggerPolicy};
+pub use values::ByteSize;
+
+use crate::stages::validate::ValidateConfig;
 
 /// Reads a pipeline file.
 ///
@@ -59,7 +59,9 @@ pub struct PipelineDef<'a> {
     /// What is done to them, in order.
     pub transforms: Vec<StageDef<'a>>,
     /// Which of them are good.
-    pub validate: Option<ValidateDef>,
+    pub validate: Option<ValidateConfig>,
+    /// Where `[validate]` stands.
+    pub validate_span: Range<usize>,
     /// Which of them are the same.
     pub dedupe: Option<DedupeDef>,
     /// Where they go. Empty only where a fault says so.

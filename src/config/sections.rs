@@ -10,9 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::env::Env;
 use super::expand::expand;
 use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
-use super::validate::ValidateDef;
 use super::{PipelineDef, StageDef};
 use crate::diagnostic::SourceFile;
+use crate::stages::validate::ValidateConfig;
 
 /// Every key that may stand at the top, in the order in which files have them.
 const KEYS: [&str; 10] = ["name", "description", "log", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink"];
@@ -83,13 +83,14 @@ impl<'a> Sections<'a> {
         let (name, description) = self.head();
         let log = self.section("log", |table| parse_partial::<LogConfig>("[log]", table)).unwrap_or_default();
         let run = self.section("run", RunConfig::parse).unwrap_or_default();
-        let validate = self.section("validate", |table| ValidateDef::parse(table, &name));
+        let validate_span = self.root.get("validate").map_or(0..0, toml::Spanned::span);
+        let validate = self.section("validate", |table| parse_partial::<ValidateConfig>("[validate]", table));
         let dedupe = self.section("dedupe", DedupeDef::parse);
         let (trigger, policy) = self.trigger();
         let source = self.one("source", "where rows come from");
         let transforms = self.many("transforms");
         let sinks = self.many("sink");
-        PipelineDef { name, description, log, run, policy, trigger, source, transforms, validate, dedupe, sinks, expansions: self.expansions.clone() }
+        PipelineDef { name, description, log, run, policy, trigger, source, transforms, validate, validate_span, dedupe, sinks, expansions: self.expansions.clone() }
     }
 
     /// What is read of a part; its faults go to the others.

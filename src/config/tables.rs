@@ -7,6 +7,8 @@ use pipeline_contract::{ConfigTable, HumanDuration, PlanError, Spanned, parse_pa
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::stages::dedupe::OnConflict;
+
 use super::values::ByteSize;
 
 /// `[run]`: how a run works.
@@ -132,19 +134,6 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self { file: None, format: LogFormat::Text, level: LogLevel::Info, max_size: ByteSize(10_000_000), keep: 5 }
     }
-}
-
-/// What to do about a row whose key is stored already, with other values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnConflict {
-    /// Keep what is stored.
-    #[default]
-    KeepFirst,
-    /// Store the new row in its stead.
-    KeepLast,
-    /// Keep what is stored, and the new row as a reject.
-    Reject,
 }
 
 /// `[dedupe]`: which rows are the same row.

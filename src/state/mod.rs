@@ -4,12 +4,24 @@
 //! A store belongs to one pipeline. Everything that an epoch changes (positions, dedupe state, what sinks need, the run's counts) goes into
 //! the one transaction of [`Store::commit_epoch`].
 
+mod credits;
+mod lock;
+mod model;
+mod sqlite;
+#[cfg(test)]
+mod suite;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::{Category, Epoch, Position, SinkState, Split, StageError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use credits::SqliteCredits;
+pub use lock::{LockError, PipelineLock};
+pub use model::{CommitFault, ModelStore};
+pub use sqlite::SqliteStore;
 
 /// What the state speaks of. A pipeline file that says something else does not fit it: exit 2, and `pipeline state rebuild` mends it.
 ///
@@ -32,6 +44,18 @@ pub struct Counts {
     pub rejected: u64,
     /// Rows that a filter left out.
     pub filtered: u64,
+}
+
+impl Counts {
+    /// Adds the rows of another part.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.written += other.written;
+        self.duplicates += other.duplicates;
+        self.conflicts += other.conflicts;
+        self.rejected += other.rejected;
+        self.filtered += other.filtered;
+    }
 }
 
 /// How a run stands or ended.
@@ -91,6 +115,9 @@ pub struct SplitRecord {
     pub error: Option<ErrorRecord>,
 }
 
+/// The window that a run was asked for: `from` and `to`.
+pub type AskedWindow = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -101,7 +128,7 @@ pub struct RunRecord {
     /// What fired it: `schedule`, `once`, `backfill`, `replay`.
     pub cause: String,
     /// The window asked for, `from` and `to`.
-    pub window: Option<(Option<DateTime<Utc>>, Option<DateTime<Utc>>)>,
+    pub window: Option<AskedWindow>,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// When it ended.
@@ -189,6 +216,9 @@ pub struct EpochCommit {
     pub replayed: Vec<RejectHash>,
 }
 
+/// A committed epoch and what it changed in each sink's records, by sink id.
+pub type LastEpoch = (Epoch, Vec<(String, SinkState)>);
+
 /// What `pipeline state rebuild` puts in place of the old, in one transaction. Runs and ticks stay.
 #[derive(Clone, Debug, Default)]
 pub struct Rebuilt {
@@ -212,7 +242,7 @@ pub trait Store: Send + Sync {
     fn bind(&self, binding: &Binding) -> Result<(), StageError>;
 
     /// The last committed epoch and what it changed in each sink's records; `None` before the first.
-    fn last_epoch(&self) -> Result<Option<(Epoch, Vec<(String, SinkState)>)>, StageError>;
+    fn last_epoch(&self) -> Result<Option<LastEpoch>, StageError>;
     /// Saves an epoch. After an error the outcome may be unknown: read [`Store::last_epoch`].
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError>;
 
@@ -245,15 +275,22 @@ pub trait Store: Send + Sync {
 
     /// Is this tick, or a stretch that holds it, recorded?
     fn tick(&self, tick: DateTime<Utc>) -> Result<Option<TickRecord>, StageError>;
-    /// The newest recorded tick (the end of a stretch counts), not after `limit` when one is given.
+    /// The newest recorded tick (the end of a stretch counts), not after `limit` when one is given. Of a stretch that goes on after `limit`
+    /// this is `limit` itself: every tick up to it is recorded.
     fn last_tick(&self, limit: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, StageError>;
     /// Records ticks that will not run.
     fn skip_ticks(&self, ticks: &[TickRecord]) -> Result<(), StageError>;
     /// The newest ticks, newest first.
     fn ticks(&self, limit: usize) -> Result<Vec<TickRecord>, StageError>;
 
-    /// Forgets runs and ticks but the newest `keep` of each.
+    /// Forgets runs and ticks but the newest `keep` of each. A run that is open and a tick that is running stay.
     fn prune(&self, keep: usize) -> Result<(), StageError>;
-    /// Puts a rebuilt state in place of the old.
+    /// Puts a rebuilt state in place of the old. The number of the last epoch goes on; what it changed is forgotten, being part of what is rebuilt.
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError>;
+}
+
+/// Epochs follow one another without a gap.
+fn check_next(last: Option<Epoch>, next: Epoch) -> Result<(), StageError> {
+    let expected = last.map_or(1, |last| last.saturating_add(1));
+    if next == expected { Ok(()) } else { Err(StageError::developer(format!("epoch {next} was to be saved where epoch {expected} is next"))) }
 }

@@ -1,1 +1,43 @@
 //! CSV files as a pipeline sink.
+//!
+//! `type = "csv"` writes rows to files whose paths the rows name (`data/{coin_id}_{timestamp:%Y}.csv`), each row once, whatever crashes.
+//! [`pipeline_files`] makes the files last; this crate makes rows lines and lines rows again.
+
+mod cell;
+mod config;
+mod layout;
+mod paths;
+mod read;
+mod replace;
+mod scan;
+mod sink;
+mod template;
+mod time;
+
+use pipeline_contract::{BuildContext, ConfigTable, Descriptor, Kind, PlanError, Plugin, Stage, parse_config};
+
+/// The plugin `csv`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Csv;
+
+/// The plugins of this crate.
+pub fn plugins() -> Vec<Box<dyn Plugin>> {
+    vec![Box::new(Csv)]
+}
+
+impl Plugin for Csv {
+    fn describe(&self) -> Descriptor {
+        Descriptor {
+            kind: Kind::Sink,
+            type_name: "csv",
+            summary: "Appends rows to CSV files, one for each path that the rows name; every row once",
+            config: schemars::schema_for!(config::Config),
+            sample: include_str!("../sample.toml"),
+        }
+    }
+
+    fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        let checked = config::check(parse_config("sink \"csv\"", config)?)?;
+        Ok(Stage::Sink(Box::new(sink::CsvSink::new(checked))))
+    }
+}

@@ -1,0 +1,406 @@
+//! The files of one sink, and what the open epoch does to them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, BufWriter, Cursor, Read, SeekFrom, Write};
+use std::mem;
+
+use pipeline_contract::{Category, DiskFile, Epoch, Recovery, SinkContext, SinkState, StageError};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::bytes;
+use crate::folder::{Folders, folder_of, sync};
+use crate::mark::{Differs, Mark, Pending, Record};
+use crate::{Root, io_error};
+
+/// What makes new content of old: it reads the whole old content, the epoch's own appended bytes last, and writes the new.
+pub type Edit = Box<dyn FnOnce(&mut dyn Read, &mut dyn Write) -> Result<(), EditError> + Send + Sync>;
+
+/// Why an [`Edit`] stopped.
+#[derive(Debug)]
+pub enum EditError {
+    /// Reading the old or writing the new content failed.
+    Io(io::Error),
+    /// The content is not what the edit needs.
+    Stage(StageError),
+}
+
+impl From<io::Error> for EditError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<StageError> for EditError {
+    fn from(error: StageError) -> Self {
+        Self::Stage(error)
+    }
+}
+
+/// What is at a path that may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileStatus {
+    /// Nothing; it will be made.
+    Absent,
+    /// What this sink committed, unchanged.
+    Committed {
+        /// Its length.
+        len: u64,
+    },
+}
+
+#[derive(Default)]
+struct Change {
+    header: Vec<u8>,
+    appended: Vec<u8>,
+    edit: Option<Edit>,
+}
+
+/// Something done on disk for an epoch that is not decided.
+#[derive(Debug)]
+enum Done {
+    Appended { path: String, from: u64, to: u64 },
+    Made { temp: String },
+}
+
+/// The files of one sink. Paths are texts with `/`, relative to the working directory or absolute; they are the keys of its records.
+pub struct FileSet {
+    pub(crate) cx: SinkContext,
+    pub(crate) folders: Folders,
+    /// What was found at each path in this epoch: each file is looked at once.
+    looked: HashMap<String, Result<Option<Mark>, StageError>>,
+    open: BTreeMap<String, Change>,
+    prepared: Vec<Done>,
+    /// What an abort could not take back yet.
+    owed: Vec<Done>,
+}
+
+impl FileSet {
+    /// The files of the sink that `cx` belongs to.
+    pub fn new(cx: &SinkContext) -> Self {
+        Self { cx: cx.clone(), folders: Folders::default(), looked: HashMap::new(), open: BTreeMap::new(), prepared: Vec::new(), owed: Vec::new() }
+    }
+
+    /// Looks at a file, once in an epoch: is it as it was committed, or not there and unknown?
+    ///
+    /// `header` is what the file begins with, line break included; empty when it has none.
+    ///
+    /// # Errors
+    /// With [`Act::Split`](pipeline_contract::Act::Split) when somebody changed, removed or made the file. It is not touched.
+    pub fn check(&mut self, path: &str, header: &[u8]) -> Result<FileStatus, StageError> {
+        self.settle()?;
+        if !self.looked.contains_key(path) {
+            let found = self.look(path, header);
+            self.looked.insert(path.to_owned(), found);
+        }
+        match self.looked.get(path) {
+            Some(Ok(Some(mark))) => Ok(FileStatus::Committed { len: mark.len }),
+            Some(Err(error)) => Err(error.clone()),
+            _ => Ok(FileStatus::Absent),
+        }
+    }
+
+    fn look(&self, path: &str, header: &[u8]) -> Result<Option<Mark>, StageError> {
+        let disk = &*self.cx.ports.disk;
+        let meta = disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))?;
+        let Some(record) = self.cx.records.get(path)? else {
+            return match meta {
+                None => Ok(None),
+                Some(meta) => Err(foreign(path, meta.len, meta.is_dir)),
+            };
+        };
+        let mark = Record::from_value(path, &record)?.mark;
+        let Some(meta) = meta else { return Err(changed(format!("{path} is gone: {} were committed", bytes(mark.len)))) };
+        if meta.len != mark.len || meta.is_dir {
+            return Err(other_length(path, meta.len, mark.len));
+        }
+        let mut file = disk.open(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
+        let differs = mark.differs(&mut *file).map_err(|error| io_error("read", path, &error))?;
+        check_header(path, &mut *file, header)?;
+        let what = match differs {
+            None => return Ok(Some(mark)),
+            Some(Differs::Head) => "its header line",
+            Some(Differs::Tail) => "the end of it",
+        };
+        Err(changed(format!("{path} was changed after its {} were committed: {what} differs", bytes(mark.len))))
+    }
+
+    /// The bytes that the open epoch appends to a file, to add to. A new file gets `header` first.
+    ///
+    /// # Errors
+    /// As [`FileSet::check`].
+    pub fn buffer(&mut self, path: &str, header: &[u8]) -> Result<&mut Vec<u8>, StageError> {
+        Ok(&mut self.change(path, header)?.appended)
+    }
+
+    /// Appends bytes to a file. They are in memory until [`FileSet::prepare`].
+    ///
+    /// # Errors
+    /// As [`FileSet::check`].
+    pub fn append(&mut self, path: &str, header: &[u8], bytes: &[u8]) -> Result<(), StageError> {
+        self.buffer(path, header)?.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Has [`FileSet::prepare`] rewrite a file, beside the old one: one edit a file and epoch, the last one given.
+    ///
+    /// # Errors
+    /// As [`FileSet::check`].
+    pub fn rewrite(&mut self, path: &str, header: &[u8], edit: Edit) -> Result<(), StageError> {
+        self.change(path, header)?.edit = Some(edit);
+        Ok(())
+    }
+
+    fn change(&mut self, path: &str, header: &[u8]) -> Result<&mut Change, StageError> {
+        self.check(path, header)?;
+        if !self.open.contains_key(path) {
+            self.open.insert(path.to_owned(), Change { header: header.to_vec(), ..Change::default() });
+        }
+        self.open.get_mut(path).ok_or_else(|| StageError::developer("a change that was just made is gone"))
+    }
+
+    /// A file as the open epoch leaves it, edits apart: what was committed, then what is appended.
+    ///
+    /// # Errors
+    /// As [`FileSet::check`].
+    pub fn content(&mut self, path: &str, header: &[u8]) -> Result<Box<dyn Read + '_>, StageError> {
+        self.check(path, header)?;
+        let appended = self.open.get(path).map_or(&[][..], |change| &change.appended);
+        Ok(match self.looked.get(path) {
+            Some(Ok(Some(mark))) => Box::new(self.open_committed(path, mark)?.take(mark.len).chain(appended)),
+            _ => Box::new(Cursor::new(header.to_vec()).chain(appended)),
+        })
+    }
+
+    fn open_committed(&self, path: &str, mark: &Mark) -> Result<Box<dyn DiskFile>, StageError> {
+        let file = self.cx.ports.disk.open(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
+        self.expect_length(path, &*file, mark)?;
+        Ok(file)
+    }
+
+    fn expect_length(&self, path: &str, file: &dyn DiskFile, mark: &Mark) -> Result<(), StageError> {
+        let len = file.size().map_err(|error| io_error("look at", path, &error))?;
+        if len == mark.len { Ok(()) } else { Err(other_length(path, len, mark.len)) }
+    }
+
+    /// Makes the epoch durable, not yet counted, and says what its records become.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or somebody changed it since it was looked at. [`FileSet::abort`] takes back what was done.
+    pub fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
+        self.settle()?;
+        if !self.prepared.is_empty() {
+            return Err(StageError::developer(format!("epoch {epoch} is prepared while the one before is neither committed nor aborted")));
+        }
+        let mut state = SinkState::default();
+        let mut named = BTreeSet::new();
+        for (path, change) in mem::take(&mut self.open) {
+            let committed = match self.looked.get(&path) {
+                Some(Ok(mark)) => mark.clone(),
+                _ => return Err(StageError::developer(format!("{path} was not looked at before it is written"))),
+            };
+            let record = match (committed, change.edit) {
+                (Some(_), None) if change.appended.is_empty() => continue,
+                (None, None) if change.appended.is_empty() => continue,
+                (Some(mark), None) => self.extend(&path, &mark, &change.appended)?,
+                (over, edit) => {
+                    named.insert(folder_of(&path));
+                    self.make(&path, epoch, over, Change { edit, ..change })?
+                }
+            };
+            state.0.insert(path.clone(), record.to_value(&path)?);
+        }
+        // Without this a decided epoch could lose the files it renames.
+        for dir in named {
+            sync(&*self.cx.ports.disk, &dir)?;
+        }
+        Ok(state)
+    }
+
+    fn extend(&mut self, path: &str, mark: &Mark, appended: &[u8]) -> Result<Record, StageError> {
+        let mut file = self.cx.ports.disk.open_write(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
+        self.expect_length(path, &*file, mark)?;
+        let to = mark.len + appended.len() as u64;
+        self.prepared.push(Done::Appended { path: path.to_owned(), from: mark.len, to });
+        let mut write = || {
+            file.seek(SeekFrom::Start(mark.len))?;
+            file.write_all(appended)?;
+            file.sync()?;
+            Mark::of(&mut *file, to, mark.head_len)
+        };
+        let mark = write().map_err(|error| io_error("write", path, &error))?;
+        Ok(Record { mark, pending: None })
+    }
+
+    fn make(&mut self, path: &str, epoch: Epoch, over: Option<Mark>, change: Change) -> Result<Record, StageError> {
+        let disk = self.cx.ports.disk.clone();
+        let mut old: Box<dyn Read> = match &over {
+            Some(mark) => Box::new(self.open_committed(path, mark)?.take(mark.len)),
+            None => {
+                if let Some(meta) = disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))? {
+                    return Err(foreign(path, meta.len, meta.is_dir));
+                }
+                Box::new(&change.header[..])
+            }
+        };
+        let dir = folder_of(path);
+        self.folders.ensure(&*disk, &dir)?;
+        let temp = dir.join(self.temp_name(path, epoch));
+        let temp = temp.to_string_lossy().into_owned();
+        self.prepared.push(Done::Made { temp: temp.clone() });
+        let mut file = disk.create(temp.as_ref()).map_err(|error| io_error("create", &temp, &error))?;
+        if let Some(edit) = change.edit {
+            let mut out = BufWriter::with_capacity(64 << 10, &mut *file);
+            edit(&mut old.chain(&change.appended[..]), &mut out).map_err(|error| match error {
+                EditError::Io(error) => io_error("rewrite", path, &error),
+                EditError::Stage(error) => error,
+            })?;
+            out.flush().map_err(|error| io_error("write", &temp, &error))?;
+        } else {
+            let mut write = || {
+                io::copy(&mut old, &mut file)?;
+                file.write_all(&change.appended)
+            };
+            write().map_err(|error| io_error("write", &temp, &error))?;
+        }
+        let mut finish = || {
+            file.sync()?;
+            let len = file.size()?;
+            Mark::of(&mut *file, len, change.header.len() as u64)
+        };
+        let mark = finish().map_err(|error| io_error("write", &temp, &error))?;
+        Ok(Record { mark, pending: Some(Pending { temp, over }) })
+    }
+
+    /// Finishes a decided epoch: what was made is renamed to its place. Idempotent.
+    ///
+    /// # Errors
+    /// When a rename fails or somebody's file stands in the place of a new one; call it again.
+    pub fn commit(&mut self, _epoch: Epoch, state: &SinkState) -> Result<(), StageError> {
+        // Decided: from here on nothing of it is taken back.
+        self.prepared.clear();
+        self.finish(state, true)?;
+        self.open.clear();
+        self.looked.clear();
+        Ok(())
+    }
+
+    /// Forgets what is not committed, on disk too.
+    ///
+    /// # Errors
+    /// When something could not be taken back. It is tried again before the next write; [`FileSet::recover`] does it after a restart.
+    pub fn abort(&mut self) -> Result<(), StageError> {
+        self.open.clear();
+        self.looked.clear();
+        self.owed.append(&mut self.prepared);
+        self.settle()
+    }
+
+    /// Brings the files to the last committed epoch. `roots` are the folders in which this sink may have left temporary files.
+    ///
+    /// Whether or not a run was open, the last epoch's renames are finished. Only when one was open are tails behind committed lengths cut
+    /// (and kept under `keep_dir`) and temporary files removed. A crash within is no harm: call it again.
+    ///
+    /// # Errors
+    /// What stands in the way; nothing may be written then.
+    pub fn recover(&mut self, recovery: &Recovery, roots: &[Root]) -> Result<(), StageError> {
+        self.open.clear();
+        self.looked.clear();
+        self.prepared.clear();
+        self.owed.clear();
+        if let Some((_, state)) = &recovery.last {
+            self.finish(state, false)?;
+        }
+        if !recovery.run_was_open {
+            return Ok(());
+        }
+        let epoch = recovery.last.as_ref().map_or(0, |(epoch, _)| *epoch);
+        for (path, record) in self.cx.records.all()? {
+            self.cut(&path, &Record::from_value(&path, &record)?.mark, epoch)?;
+        }
+        roots.iter().try_for_each(|root| self.remove_strays(root))
+    }
+
+    fn settle(&mut self) -> Result<(), StageError> {
+        let mut first = None;
+        for done in mem::take(&mut self.owed).into_iter().rev() {
+            if let Err(error) = self.take_back(&done) {
+                first.get_or_insert(error);
+                self.owed.push(done);
+            }
+        }
+        self.owed.reverse();
+        first.map_or(Ok(()), Err)
+    }
+
+    fn take_back(&self, done: &Done) -> Result<(), StageError> {
+        let disk = &*self.cx.ports.disk;
+        match done {
+            Done::Appended { path, from, to } => {
+                let cut = || -> io::Result<()> {
+                    let Some(meta) = disk.metadata(path.as_ref())? else { return Ok(()) };
+                    // Longer than what was written: somebody else writes too, and theirs is not cut.
+                    if meta.len <= *from || meta.len > *to {
+                        return Ok(());
+                    }
+                    let mut file = disk.open_write(path.as_ref())?;
+                    file.set_len(*from)?;
+                    file.sync()
+                };
+                cut().map_err(|error| io_error("take back what was written to", path, &error))
+            }
+            Done::Made { temp } => {
+                let remove = || -> io::Result<()> {
+                    if disk.metadata(temp.as_ref())?.is_none() {
+                        return Ok(());
+                    }
+                    disk.remove(temp.as_ref())?;
+                    disk.sync_dir(&folder_of(temp))
+                };
+                remove().map_err(|error| io_error("remove", temp, &error))
+            }
+        }
+    }
+
+    /// What the temporary names of this sink begin with.
+    pub(crate) fn temp_prefix(cx: &SinkContext) -> String {
+        format!(".pipeline-{:08x}-", xxh3_64(cx.id.as_bytes()) >> 32)
+    }
+
+    fn temp_name(&self, path: &str, epoch: Epoch) -> String {
+        format!("{}{:016x}-{epoch}.tmp", Self::temp_prefix(&self.cx), xxh3_64(path.as_bytes()))
+    }
+}
+
+/// Compares a file's first bytes with the header that is written.
+pub(crate) fn check_header(path: &str, file: &mut dyn DiskFile, header: &[u8]) -> Result<(), StageError> {
+    if header.is_empty() {
+        return Ok(());
+    }
+    let mut head = Vec::new();
+    let mut read = || {
+        file.seek(SeekFrom::Start(0))?;
+        // More than the header, so that a longer one can be shown.
+        (&mut *file).take(header.len() as u64 + 1024).read_to_end(&mut head)
+    };
+    read().map_err(|error| io_error("read", path, &error))?;
+    if head.starts_with(header) {
+        return Ok(());
+    }
+    let line = |bytes: &[u8]| String::from_utf8_lossy(bytes.split(|b| *b == b'\n').next().unwrap_or_default()).trim_end().to_owned();
+    Err(changed(format!("{path} begins with `{}`, but this pipeline writes `{}`", line(&head), line(header))))
+}
+
+/// Somebody's hand: only the splits that need the file are concerned.
+pub(crate) fn changed(message: String) -> StageError {
+    StageError::split(Category::Storage, message).help("if the file is right as it is: `pipeline state rebuild FILE`; if not, put it back as it was")
+}
+
+fn other_length(path: &str, is: u64, was: u64) -> StageError {
+    changed(format!("{path} has {}, but {} were committed", bytes(is), bytes(was)))
+}
+
+fn foreign(path: &str, len: u64, is_dir: bool) -> StageError {
+    let what = if is_dir { "it is a folder".to_owned() } else { bytes(len) };
+    StageError::split(Category::Storage, format!("{path} exists, but this pipeline did not write it ({what})"))
+        .help("if its rows belong here: `pipeline state rebuild FILE`; if not, move it away or choose another `path`")
+}

@@ -1,0 +1,330 @@
+//! What the files look like, once the columns are known.
+
+use std::sync::Arc;
+
+use pipeline_contract::arrow::array::ArrayRef;
+use pipeline_contract::arrow::{RecordBatch, Schema, SchemaRef};
+use pipeline_contract::{Category, ColumnType, PlanError, SinkInput, SinkPlan, Spanned, StageError, nearest};
+use pipeline_files::name::Decoded;
+use serde_json::json;
+
+use crate::cell::{Cell, Source, Style};
+use crate::config::{Checked, LineEnding, within};
+use crate::paths::Paths;
+use crate::scan::Record;
+use crate::template::Piece;
+
+/// A column of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// Which column of the input it is.
+    pub(crate) input: usize,
+    pub(crate) name: String,
+    pub(crate) ty: ColumnType,
+    pub(crate) nullable: bool,
+}
+
+/// Where a column is read back from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    /// The cell with this number.
+    Cell(usize),
+    /// The value with this number in the path.
+    Path(usize),
+}
+
+/// A column that can be read back.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) name: String,
+    pub(crate) ty: ColumnType,
+    pub(crate) nullable: bool,
+    pub(crate) from: From,
+}
+
+/// Everything that is fixed by [`pipeline_contract::Sink::plan`].
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) style: Style,
+    pub(crate) header: Vec<u8>,
+    pub(crate) columns: Vec<Written>,
+    pub(crate) paths: Paths,
+    pub(crate) stored: Vec<Stored>,
+    pub(crate) schema: SchemaRef,
+    /// The columns of the file that are part of the key, by their number in the file.
+    pub(crate) keys: Vec<usize>,
+    /// Of these the timestamps whose format drops something: they must be multiples of so many microseconds.
+    coarse_keys: Vec<(usize, i64)>,
+}
+
+impl Layout {
+    pub(crate) fn plan(checked: &Checked, input: &SinkInput) -> Result<(Self, SinkPlan), Vec<PlanError>> {
+        let mut faults = Vec::new();
+        let columns = written(checked, &input.schema).unwrap_or_else(|found| {
+            faults.extend(found);
+            Vec::new()
+        });
+        let in_file: Vec<usize> = columns.iter().map(|column| column.input).collect();
+        let paths = match Paths::bind(checked, &input.schema, &in_file) {
+            Ok(paths) if faults.is_empty() => paths,
+            Ok(_) => return Err(faults),
+            Err(found) => {
+                faults.extend(found);
+                return Err(faults);
+            }
+        };
+        let stored = stored(checked, input, &columns, &paths);
+        faults.extend(lost_keys(checked, input, &columns, &stored));
+        if input.replaces {
+            faults.extend(moving(checked, input));
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let newline: &[u8] = if checked.config.line_ending == LineEnding::Crlf { b"\r\n" } else { b"\n" };
+        let style = Style {
+            delimiter: checked.delimiter,
+            null: checked.null.clone(),
+            guard: checked.config.guard_formulas,
+            newline,
+            time: checked.time.clone(),
+        };
+        let fields = stored.iter().filter_map(|column| input.schema.field_with_name(&column.name).ok().cloned());
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let keys: Vec<usize> =
+            input.keys.iter().filter_map(|key| columns.iter().position(|column| input.schema.field(column.input).name() == key)).collect();
+        let unit = style.time.unit().filter(|unit| *unit > 1);
+        let coarse_keys = keys.iter().filter_map(|key| columns.get(*key)).filter(|column| column.ty == ColumnType::Timestamp);
+        let coarse_keys = coarse_keys.filter_map(|column| Some((column.input, unit?))).collect();
+        let plan = SinkPlan {
+            stored: stored.iter().map(|column| column.name.clone()).collect(),
+            identity: json!({
+                "path": *checked.config.path,
+                "columns": columns.iter().map(|c| json!([input.schema.field(c.input).name(), c.name])).collect::<Vec<_>>(),
+                "time_format": checked.config.time_format.as_ref().map_or("rfc3339", |text| text.as_str()),
+                "delimiter": char::from(checked.delimiter).to_string(),
+                "header": checked.config.header,
+                "null": checked.config.null.as_ref().map_or("", |text| text.as_str()),
+                "guard_formulas": checked.config.guard_formulas,
+                "line_ending": if newline.len() == 1 { "lf" } else { "crlf" },
+            }),
+            targets: vec![checked.config.path.trim_start_matches("./").to_owned()],
+            warnings: warnings(checked, &columns),
+        };
+        let mut layout = Self { header: Vec::new(), style, columns, paths, stored, schema, keys, coarse_keys };
+        if checked.config.header {
+            layout.header = layout.header_line();
+        }
+        Ok((layout, plan))
+    }
+
+    fn header_line(&self) -> Vec<u8> {
+        let style = Style { guard: false, null: Vec::new(), ..self.style.clone() };
+        let mut line = Vec::new();
+        for (i, column) in self.columns.iter().enumerate() {
+            if i > 0 {
+                line.push(style.delimiter);
+            }
+            style.text(column.name.as_bytes(), &mut line);
+        }
+        line.extend_from_slice(style.newline);
+        line
+    }
+
+    /// The columns of a batch, ready to be written.
+    pub(crate) fn sources<'a>(&self, batch: &'a RecordBatch) -> Vec<Source<'a>> {
+        self.columns.iter().map(|column| Source::of(batch.column(column.input), column.ty)).collect()
+    }
+
+    /// Writes a row as a line.
+    pub(crate) fn line(&self, sources: &[Source<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), StageError> {
+        for (i, source) in sources.iter().enumerate() {
+            if i > 0 {
+                out.push(self.style.delimiter);
+            }
+            if !source.write(row, &self.style, out) {
+                let column = self.columns.get(i).map_or("a timestamp", |column| &column.name);
+                return Err(StageError::split(Category::Storage, format!("{column}: an instant is outside the years that can be written")));
+            }
+        }
+        out.extend_from_slice(self.style.newline);
+        Ok(())
+    }
+
+    /// Refuses rows whose key would not be read back, because the time format drops a part of it.
+    pub(crate) fn check_keys(&self, batch: &RecordBatch) -> Result<(), StageError> {
+        for (input, unit) in &self.coarse_keys {
+            let column: &ArrayRef = batch.column(*input);
+            for row in 0..batch.num_rows() {
+                if let cell @ Cell::Time(micros) = Cell::of(column, ColumnType::Timestamp, row)
+                    && micros.rem_euclid(*unit) != 0
+                {
+                    let name = batch.schema_ref().field(*input).name();
+                    let message = format!("`time_format` drops a part of {name} = {}, which is a dedupe key", cell.show());
+                    return Err(StageError::split(Category::Storage, message).help("use `rfc3339`, which drops nothing, or a finer format (`%.6f`)"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The key cells of a row, as [`Layout::key_of_record`] has them.
+    pub(crate) fn key_of_row(&self, batch: &RecordBatch, row: usize, out: &mut Vec<u8>) {
+        out.clear();
+        for column in self.keys.iter().filter_map(|key| self.columns.get(*key)) {
+            Cell::of(batch.column(column.input), column.ty, row).sign(out);
+        }
+    }
+
+    /// The key cells of a stored record.
+    pub(crate) fn key_of_record(&self, path: &str, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), StageError> {
+        out.clear();
+        for key in &self.keys {
+            if let Some(column) = self.columns.get(*key) {
+                self.cell(path, record, *key, &column.name, column.ty, column.nullable)?.sign(out);
+            }
+        }
+        Ok(())
+    }
+
+    /// One cell of a stored record.
+    pub(crate) fn cell<'a>(
+        &self,
+        path: &str,
+        record: &Record<'a>,
+        at: usize,
+        name: &str,
+        ty: ColumnType,
+        nullable: bool,
+    ) -> Result<Cell<'a>, StageError> {
+        let (has, needs) = (record.len(), self.columns.len());
+        let raw = record.get(at).filter(|_| has == needs);
+        let raw = raw.ok_or_else(|| unreadable(path, record.line, &format!("it has {has} cells, but the columns are {needs}")))?;
+        raw.read(ty, nullable, &self.style).map_err(|what| unreadable(path, record.line, &format!("{name}: {what}")))
+    }
+
+    /// A line that separates nothing: skipped, unless an empty line is how a row looks.
+    pub(crate) fn skips(&self, record: &Record<'_>) -> bool {
+        record.is_blank() && self.columns.len() > 1
+    }
+
+    /// Columns that are read from the path of a file, as cells.
+    pub(crate) fn path_cells(&self, path: &str) -> Result<Vec<Cell<'static>>, StageError> {
+        let values = self.paths.values(path).ok_or_else(|| StageError::developer(format!("{path} is not a path of this sink")))?;
+        let cells = self.stored.iter().map(|column| {
+            let From::Path(at) = column.from else { return Ok(Cell::Null) };
+            let read = |text: &str| match column.ty {
+                ColumnType::Integer => text.parse().ok().map(Cell::Int),
+                ColumnType::Boolean => text.parse().ok().map(Cell::Bool),
+                _ => Some(Cell::Text(text.to_owned().into())),
+            };
+            let cell = match values.get(at) {
+                Some(Decoded::Null) if column.nullable => Some(Cell::Null),
+                Some(Decoded::Text(text)) => read(text),
+                _ => None,
+            };
+            cell.ok_or_else(|| StageError::split(Category::Storage, format!("{path}: {} cannot be read back from the path", column.name)))
+        });
+        cells.collect()
+    }
+}
+
+/// A stored line that makes no row.
+pub(crate) fn unreadable(path: &str, line: u64, what: &str) -> StageError {
+    StageError::split(Category::Storage, format!("{path} line {line}: {what}")).help("mend or remove the line, then `pipeline state rebuild FILE`")
+}
+
+fn written(checked: &Checked, schema: &SchemaRef) -> Result<Vec<Written>, Vec<PlanError>> {
+    let mut faults = Vec::new();
+    let mut columns: Vec<Written> = Vec::new();
+    let mut add = |input: usize, name: &str, fault: &dyn Fn(String) -> PlanError| {
+        let field = schema.field(input);
+        let Some(ty) = ColumnType::of(field.data_type()) else {
+            faults.push(fault(format!("`{}` has the type {}, which pipelines do not speak", field.name(), field.data_type())));
+            return;
+        };
+        if columns.iter().any(|column| column.name == name) {
+            faults.push(fault(format!("two columns of the file are named `{name}`")).help("rename one with `as`"));
+        }
+        columns.push(Written { input, name: name.to_owned(), ty, nullable: field.is_nullable() });
+    };
+    let mut unknown = Vec::new();
+    match &checked.config.columns {
+        None => (0..schema.fields().len()).for_each(|input| add(input, schema.field(input).name(), &|message| PlanError::new("E032", message))),
+        Some(list) if list.is_empty() => return Err(vec![list.error("E032", "`columns` names no column").help("leave it out to write all columns")]),
+        Some(list) => {
+            for column in list.iter() {
+                match schema.index_of(&column.column) {
+                    Ok(input) => add(input, &column.name, &|message| column.error("E032", message)),
+                    Err(_) => unknown.push(no_column(column, schema)),
+                }
+            }
+        }
+    }
+    faults.extend(unknown);
+    if faults.is_empty() { Ok(columns) } else { Err(faults) }
+}
+
+fn no_column(column: &Spanned<crate::config::Column>, schema: &SchemaRef) -> PlanError {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    let error = column.error("E032", format!("there is no column `{}`", column.column));
+    match nearest(&column.column, names()) {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error.help(format!("the columns are {}", names().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))),
+    }
+}
+
+/// The columns that are read back as they were, in the order of the schema.
+fn stored(checked: &Checked, input: &SinkInput, columns: &[Written], paths: &Paths) -> Vec<Stored> {
+    let fields = input.schema.fields().iter().enumerate();
+    let stored = fields.filter_map(|(i, field)| {
+        let ty = ColumnType::of(field.data_type())?;
+        // A key whose instants the format would change is refused when it comes; another column is not, and so does not count as stored.
+        let is_key = input.keys.contains(field.name());
+        let whole = ty != ColumnType::Timestamp || checked.time.unit().is_some_and(|unit| unit == 1 || is_key);
+        let cell = columns.iter().position(|column| column.input == i).filter(|_| whole).map(From::Cell);
+        let from = cell.or_else(|| paths.kept().position(|column| column == i).map(From::Path))?;
+        Some(Stored { name: field.name().clone(), ty, nullable: field.is_nullable(), from })
+    });
+    stored.collect()
+}
+
+fn lost_keys(checked: &Checked, input: &SinkInput, columns: &[Written], stored: &[Stored]) -> Vec<PlanError> {
+    let lost = input.keys.iter().filter(|key| !stored.iter().any(|column| column.name == **key));
+    lost.map(|key| {
+        let written = columns.iter().any(|column| input.schema.field(column.input).name() == key);
+        let message = format!("the dedupe key `{key}` could not be read back from the files");
+        match (&checked.config.columns, &checked.config.time_format) {
+            (_, Some(format)) if written => {
+                format.error("E033", message).help("use `rfc3339`, or a format with date and time down to what the key needs")
+            }
+            (Some(list), _) => PlanError::new("E033", message).at(list.span()).help(format!("add `{key}` to `columns`")),
+            (None, _) => checked.config.path.error("E033", message).help(format!("`{key}` must be a column")),
+        }
+    })
+    .collect()
+}
+
+/// A row that is replaced must stay in its file.
+fn moving(checked: &Checked, input: &SinkInput) -> Vec<PlanError> {
+    let columns =
+        checked.pieces.iter().filter_map(|piece| if let Piece::Column { name, name_at, .. } = piece { Some((name, name_at)) } else { None });
+    let moving = columns.filter(|(name, _)| !input.keys.contains(name));
+    moving
+        .map(|(name, at)| {
+            let message = format!("rows are replaced, but their file depends on `{name}`, which is not a dedupe key");
+            let help = format!("take `{name}` out of `path` or into `dedupe.keys`, or set `on_conflict = \"keep_first\"`");
+            PlanError::new("E035", message).at(within(&checked.config.path, at.clone())).help(help)
+        })
+        .collect()
+}
+
+fn warnings(checked: &Checked, columns: &[Written]) -> Vec<PlanError> {
+    match columns {
+        [column] if column.nullable && checked.null.is_empty() => {
+            let message = format!("`{}` is the only column: a null in it is an empty line, which many programs skip", column.name);
+            vec![PlanError::warning("E034", message).at(checked.config.path.span()).help("set `null`, as `null = \"NA\"`")]
+        }
+        _ => Vec::new(),
+    }
+}

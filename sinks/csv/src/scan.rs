@@ -1,0 +1,240 @@
+//! Records of a CSV file as they stand there, one after the other.
+
+use std::io::{self, Read};
+
+use crate::cell::Raw;
+
+/// Takes a stream apart into records, in little memory.
+pub(crate) struct Scanner<R> {
+    input: R,
+    delimiter: u8,
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+    eof: bool,
+    line: u64,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    start: usize,
+    end: usize,
+    quoted: bool,
+    doubled: bool,
+}
+
+/// A record.
+pub(crate) struct Record<'a> {
+    /// Its bytes, line break included.
+    pub(crate) raw: &'a [u8],
+    /// The number of its first line.
+    pub(crate) line: u64,
+    fields: &'a [Field],
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<Raw<'a>> {
+        let field = self.fields.get(at)?;
+        Some(Raw { bytes: self.raw.get(field.start..field.end)?, quoted: field.quoted, doubled: field.doubled })
+    }
+
+    /// Does it end with a line break?
+    pub(crate) fn is_whole(&self) -> bool {
+        self.raw.ends_with(b"\n")
+    }
+
+    /// Is it an empty line?
+    pub(crate) fn is_blank(&self) -> bool {
+        matches!(self.raw, b"\n" | b"\r\n")
+    }
+}
+
+/// Why a record cannot be read.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    Io(io::Error),
+    /// A quote is never closed.
+    Unclosed {
+        line: u64,
+    },
+    /// Text after a closing quote.
+    AfterQuote {
+        line: u64,
+    },
+}
+
+enum Step {
+    Whole(usize),
+    More,
+    AfterQuote,
+}
+
+impl<R: Read> Scanner<R> {
+    pub(crate) fn new(input: R, delimiter: u8) -> Self {
+        Self { input, delimiter, buf: vec![0; 64 << 10], start: 0, end: 0, eof: false, line: 1, fields: Vec::new() }
+    }
+
+    /// The next record; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Record<'_>>, ScanError> {
+        let len = loop {
+            match self.step() {
+                Step::Whole(len) => break len,
+                Step::AfterQuote => return Err(ScanError::AfterQuote { line: self.line }),
+                Step::More if !self.eof => self.fill().map_err(ScanError::Io)?,
+                Step::More if self.start == self.end => return Ok(None),
+                Step::More => return Err(ScanError::Unclosed { line: self.line }),
+            }
+        };
+        let raw = &self.buf[self.start..self.start + len];
+        self.start += len;
+        let line = self.line;
+        self.line += if self.fields.iter().any(|field| field.quoted) { raw.iter().filter(|b| **b == b'\n').count() as u64 } else { 1 };
+        Ok(Some(Record { raw, line, fields: &self.fields }))
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        if self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.buf.len() {
+            self.buf.resize(self.buf.len() * 2, 0);
+        }
+        let n = loop {
+            match self.input.read(&mut self.buf[self.end..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.end += n;
+        self.eof = n == 0;
+        Ok(())
+    }
+
+    /// Looks for the end of the record that begins at `start`.
+    fn step(&mut self) -> Step {
+        let data = &self.buf[self.start..self.end];
+        self.fields.clear();
+        if data.is_empty() {
+            return Step::More;
+        }
+        let mut at = 0;
+        loop {
+            let quoted = data.get(at) == Some(&b'"');
+            let (start, end, doubled) = if quoted {
+                let Some((end, doubled)) = closing(data, at + 1, self.eof) else { return Step::More };
+                (at + 1, end, doubled)
+            } else {
+                let rest = &data[at..];
+                let len = rest.iter().position(|sign| *sign == self.delimiter || *sign == b'\n');
+                match len {
+                    Some(len) => (at, at + len, false),
+                    None if self.eof => (at, data.len(), false),
+                    None => return Step::More,
+                }
+            };
+            let mut field = Field { start, end, quoted, doubled };
+            let mut after = if quoted { end + 1 } else { end };
+            if quoted && data.get(after) == Some(&b'\r') && matches!(data.get(after + 1), Some(b'\n') | None) {
+                after += 1;
+            }
+            match data.get(after) {
+                Some(sign) if *sign == self.delimiter => {
+                    self.fields.push(field);
+                    at = after + 1;
+                }
+                Some(b'\n') => {
+                    if !quoted && data[start..end].ends_with(b"\r") {
+                        field.end -= 1;
+                    }
+                    self.fields.push(field);
+                    return Step::Whole(after + 1);
+                }
+                None if self.eof => {
+                    self.fields.push(field);
+                    return Step::Whole(data.len());
+                }
+                None => return Step::More,
+                Some(_) => return Step::AfterQuote,
+            }
+        }
+    }
+}
+
+/// Where the quote that closes stands, and whether doubled ones stand before it.
+fn closing(data: &[u8], from: usize, eof: bool) -> Option<(usize, bool)> {
+    let mut at = from;
+    let mut doubled = false;
+    loop {
+        at += data.get(at..)?.iter().position(|sign| *sign == b'"')?;
+        match data.get(at + 1) {
+            Some(b'"') => {
+                doubled = true;
+                at += 2;
+            }
+            None if !eof => return None,
+            _ => return Some((at, doubled)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that gives one byte at a time.
+    struct Drip<'a>(&'a [u8]);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let n = self.0.len().min(buf.len()).min(1);
+            buf[..n].copy_from_slice(&self.0[..n]);
+            self.0 = &self.0[n..];
+            Ok(n)
+        }
+    }
+
+    fn records(text: &str) -> Vec<(u64, Vec<String>)> {
+        let mut all = Vec::new();
+        let mut scanner = Scanner::new(Drip(text.as_bytes()), b',');
+        let mut raw = Vec::new();
+        while let Some(record) = scanner.next().unwrap() {
+            raw.extend_from_slice(record.raw);
+            let text = |at| String::from_utf8_lossy(record.get(at).unwrap().bytes).replace("\"\"", "\"");
+            all.push((record.line, (0..record.len()).map(text).collect()));
+        }
+        assert_eq!(raw, text.as_bytes());
+        all
+    }
+
+    #[test]
+    fn records_and_their_lines() {
+        let text = "a,b\n1,\"x\ny\"\r\n2,\"say \"\"hi\"\"\"\n\n3,\n\"\",z";
+        let expected =
+            [(1, vec!["a", "b"]), (2, vec!["1", "x\ny"]), (4, vec!["2", "say \"hi\""]), (5, vec![""]), (6, vec!["3", ""]), (7, vec!["", "z"])];
+        assert_eq!(records(text), expected.map(|(line, cells)| (line, cells.into_iter().map(str::to_owned).collect())));
+        assert_eq!(records(""), []);
+    }
+
+    #[test]
+    fn faults() {
+        let fault = |text: &'static str| {
+            let mut scanner = Scanner::new(text.as_bytes(), b',');
+            loop {
+                match scanner.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("no fault in {text}"),
+                    Err(error) => return error,
+                }
+            }
+        };
+        assert!(matches!(fault("a\n\"b"), ScanError::Unclosed { line: 2 }));
+        assert!(matches!(fault("a\n\"b\"c\n"), ScanError::AfterQuote { line: 2 }));
+    }
+}

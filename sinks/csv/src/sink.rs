@@ -1,0 +1,191 @@
+//! The sink.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use pipeline_contract::arrow::{RecordBatch, SchemaRef};
+use pipeline_contract::{
+    BatchStream, Delivery, Epoch, Filter, Op, PlanError, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, StageError,
+    async_trait,
+};
+use pipeline_files::FileSet;
+
+use crate::config::Checked;
+use crate::layout::Layout;
+use crate::read::{Rows, files};
+use crate::replace::{self, Lines};
+
+/// Paths that were computed, so that a row whose path is known costs no more than a look at its columns.
+#[derive(Default)]
+struct Known {
+    paths: Vec<String>,
+    by_path: HashMap<String, usize>,
+    by_signature: HashMap<Vec<u8>, usize>,
+}
+
+/// More are forgotten: a path for each minute must not fill the memory.
+const KNOWN: usize = 10_000;
+
+/// Rows as CSV files.
+pub(crate) struct CsvSink {
+    checked: Checked,
+    planned: Option<(Arc<Layout>, SchemaRef)>,
+    files: Option<FileSet>,
+    known: Known,
+    replaced: BTreeMap<String, Lines>,
+}
+
+impl CsvSink {
+    pub(crate) fn new(checked: Checked) -> Self {
+        Self { checked, planned: None, files: None, known: Known::default(), replaced: BTreeMap::new() }
+    }
+
+    fn layout(&self) -> Result<Arc<Layout>, StageError> {
+        self.planned.as_ref().map(|(layout, _)| layout.clone()).ok_or_else(|| StageError::developer("the csv sink was not planned"))
+    }
+
+    fn files(&mut self) -> Result<&mut FileSet, StageError> {
+        self.files.as_mut().ok_or_else(|| StageError::developer("the csv sink was not recovered before it is used"))
+    }
+}
+
+/// Runs of rows that go to one file, in order.
+fn runs(layout: &Layout, known: &mut Known, batch: &RecordBatch) -> Result<Vec<(Range<usize>, usize)>, StageError> {
+    if known.by_signature.len() > KNOWN {
+        *known = Known::default();
+    }
+    let mut runs: Vec<(Range<usize>, usize)> = Vec::new();
+    let (mut last, mut signature) = (Vec::new(), Vec::new());
+    for row in 0..batch.num_rows() {
+        signature.clear();
+        layout.paths.signature(batch, row, &mut signature);
+        match runs.last_mut() {
+            Some((rows, _)) if signature == last => rows.end = row + 1,
+            _ => {
+                let path = match known.by_signature.get(&signature) {
+                    Some(path) => *path,
+                    None => {
+                        let path = layout.paths.render(batch, row)?;
+                        // Hours of one day may have one path.
+                        let place = *known.by_path.entry(path.clone()).or_insert(known.paths.len());
+                        if place == known.paths.len() {
+                            known.paths.push(path);
+                        }
+                        known.by_signature.insert(signature.clone(), place);
+                        place
+                    }
+                };
+                match runs.last_mut() {
+                    Some((rows, same)) if *same == path => rows.end = row + 1,
+                    _ => runs.push((row..row + 1, path)),
+                }
+                std::mem::swap(&mut last, &mut signature);
+            }
+        }
+        if layout.paths.is_one() {
+            runs.iter_mut().for_each(|(rows, _)| rows.end = batch.num_rows());
+            break;
+        }
+    }
+    Ok(runs)
+}
+
+#[async_trait]
+impl Sink for CsvSink {
+    fn plan(&mut self, input: &SinkInput) -> Result<SinkPlan, Vec<PlanError>> {
+        let (layout, plan) = Layout::plan(&self.checked, input)?;
+        self.planned = Some((Arc::new(layout), input.schema.clone()));
+        Ok(plan)
+    }
+
+    fn capabilities(&self) -> SinkCapabilities {
+        SinkCapabilities { replace: true, delivery: Delivery::ExactlyOnce }
+    }
+
+    async fn recover(&mut self, cx: &SinkContext, recovery: &Recovery) -> Result<(), StageError> {
+        let root = self.layout()?.paths.root.clone();
+        self.replaced.clear();
+        self.known = Known::default();
+        self.files.insert(FileSet::new(cx)).recover(recovery, &[root])
+    }
+
+    async fn write(&mut self, batch: &RecordBatch, op: Op) -> Result<(), StageError> {
+        let layout = self.layout()?;
+        layout.check_keys(batch)?;
+        let runs = runs(&layout, &mut self.known, batch)?;
+        let sources = layout.sources(batch);
+        let files = self.files.as_mut().ok_or_else(|| StageError::developer("the csv sink was not recovered before it is used"))?;
+        if op == Op::Append {
+            for (rows, path) in runs {
+                let buffer = files.buffer(&self.known.paths[path], &layout.header)?;
+                for row in rows {
+                    layout.line(&sources, row, buffer)?;
+                }
+            }
+            return Ok(());
+        }
+        let mut new: BTreeMap<&str, Lines> = BTreeMap::new();
+        for (rows, path) in runs {
+            let lines = new.entry(&self.known.paths[path]).or_default();
+            for row in rows {
+                let (mut key, mut line) = (Vec::new(), Vec::new());
+                layout.key_of_row(batch, row, &mut key);
+                layout.line(&sources, row, &mut line)?;
+                lines.insert(key, line);
+            }
+        }
+        for (path, lines) in new {
+            let earlier = self.replaced.get(path);
+            let mut keys: HashSet<Vec<u8>> = lines.keys().filter(|key| !earlier.is_some_and(|lines| lines.contains_key(*key))).cloned().collect();
+            if !keys.is_empty() {
+                replace::locate(&layout, path, files.content(path, &layout.header)?, &mut keys)?;
+            }
+            if !keys.is_empty() {
+                return Err(replace::missing(path, keys.len()));
+            }
+            self.replaced.entry(path.to_owned()).or_default().extend(lines);
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, stored: &RecordBatch) -> Result<(), StageError> {
+        let layout = self.layout()?;
+        let runs = runs(&layout, &mut self.known, stored)?;
+        let files = self.files.as_mut().ok_or_else(|| StageError::developer("the csv sink was not recovered before it is used"))?;
+        runs.iter().try_for_each(|(_, path)| files.check(&self.known.paths[*path], &layout.header).map(|_| ()))
+    }
+
+    async fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
+        let layout = self.layout()?;
+        let replaced = std::mem::take(&mut self.replaced);
+        let files = self.files()?;
+        for (path, lines) in replaced {
+            files.rewrite(&path, &layout.header, replace::edit(layout.clone(), path.clone(), lines))?;
+        }
+        files.prepare(epoch)
+    }
+
+    async fn commit(&mut self, epoch: Epoch, state: &SinkState) -> Result<(), StageError> {
+        self.files()?.commit(epoch, state)
+    }
+
+    async fn abort(&mut self) -> Result<(), StageError> {
+        self.replaced.clear();
+        self.files.as_mut().map_or(Ok(()), FileSet::abort)
+    }
+
+    async fn read_back(&self, cx: &SinkContext, filter: &Filter) -> Result<Box<dyn BatchStream>, StageError> {
+        let (layout, schema) = self.planned.as_ref().ok_or_else(|| StageError::developer("the csv sink was not planned"))?;
+        Ok(Box::new(Rows::new(layout, cx, filter, |name| schema.index_of(name).ok())?))
+    }
+
+    async fn adopt(&self, cx: &SinkContext) -> Result<SinkState, StageError> {
+        let layout = self.layout()?;
+        pipeline_files::adopt(cx, &files(&layout, cx)?, &layout.header)
+    }
+
+    async fn probe(&self, cx: &SinkContext) -> Result<(), StageError> {
+        pipeline_files::probe(cx, &self.layout()?.paths.root.dir)
+    }
+}

@@ -1,0 +1,231 @@
+//! From the files of a command line to plans, stores and the world outside.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pipeline_contract::{Clock, Level, PlanError, Ports, RealDisk};
+
+use super::{App, Global, exit};
+use crate::config::{self, Env, SourceFile};
+use crate::diagnostic;
+use crate::plan::{self, Plan};
+use crate::run::{RealClock, RealRandom, SharedBudget};
+use crate::state::{Binding, ModelStore, PipelineLock, SqliteCredits, SqliteStore, Store};
+
+/// Why a command ends without doing what was asked.
+#[derive(Debug)]
+pub struct CliError {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+    /// Rendered already, with its own heading.
+    pub(crate) rendered: bool,
+}
+
+impl CliError {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), help: None, rendered: false }
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::new(exit::CONFIG, message)
+    }
+
+    pub(crate) fn help(mut self, help: Option<String>) -> Self {
+        self.help = help;
+        self
+    }
+
+    pub(crate) fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    pub(crate) fn print(&self, color: bool) {
+        let mut stderr = std::io::stderr().lock();
+        let (red, plain) = if color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        // Where stderr is gone there is nobody to tell.
+        let _ = if self.rendered { writeln!(stderr, "{}", self.message.trim_end()) } else { writeln!(stderr, "{red}error{plain}: {}", self.message) };
+        if let Some(help) = &self.help {
+            let _ = writeln!(stderr, "  = help: {help}");
+        }
+    }
+}
+
+/// The pipeline files that the arguments name: files as they are, folders by their `*.toml`.
+pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).map_err(|error| CliError::config(format!("{}: {error}", path.display())))?;
+        let mut found: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        if found.is_empty() {
+            return Err(CliError::config(format!("{}: there is no pipeline file (*.toml) in this folder", path.display())));
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+/// A file that was read, with what was found in it.
+pub(crate) struct Loaded {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) faults: Vec<PlanError>,
+    pub(crate) plan: Option<Plan>,
+}
+
+/// Reads, types and wires one file.
+pub(crate) fn load(app: &App, path: &Path, env: &Env) -> Loaded {
+    let file = match config::load(path) {
+        Ok(file) => file,
+        Err(fault) => {
+            let file = Arc::new(SourceFile { path: path.to_path_buf(), text: String::new() });
+            return Loaded { path: path.to_path_buf(), file, faults: vec![fault], plan: None };
+        }
+    };
+    let (def, mut faults) = config::parse(&file, env);
+    let plan = def.and_then(|def| {
+        let (plan, more) = plan::plan(&def, &app.registry);
+        faults.extend(more);
+        plan
+    });
+    let failed = faults.iter().any(|fault| fault.level == Level::Error);
+    Loaded { path: path.to_path_buf(), plan: plan.filter(|_| !failed), file, faults }
+}
+
+/// All faults of a file as the user sees them.
+pub(crate) fn render(loaded: &Loaded, color: bool) -> String {
+    diagnostic::render(&loaded.file, &loaded.faults, color)
+}
+
+/// The plans of all files, or all of their faults.
+pub(crate) fn plans(app: &App, global: &Global, paths: &[PathBuf]) -> Result<Vec<(PathBuf, Plan)>, CliError> {
+    let env = environment()?;
+    let loaded: Vec<Loaded> = find(paths)?.iter().map(|path| load(app, path, &env)).collect();
+    let color = global.color.is_on(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let text: String = loaded.iter().map(|file| render(file, color)).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+    if loaded.iter().any(|file| file.plan.is_none()) {
+        return Err(CliError { code: exit::CONFIG, message: text, help: None, rendered: true });
+    }
+    if !text.is_empty() {
+        let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+    }
+    let plans: Vec<(PathBuf, Plan)> = loaded.into_iter().filter_map(|file| file.plan.map(|plan| (file.path, plan))).collect();
+    distinct(&plans)?;
+    Ok(plans)
+}
+
+/// The plan of one file.
+pub(crate) fn plan_of(app: &App, global: &Global, path: &Path) -> Result<Plan, CliError> {
+    let mut plans = plans(app, global, &[path.to_path_buf()])?;
+    match (plans.pop(), plans.is_empty()) {
+        (Some((_, plan)), true) => Ok(plan),
+        _ => Err(CliError::config(format!("{}: this command takes one pipeline file, not a folder of several", path.display()))),
+    }
+}
+
+/// No two pipelines may share a name (their state would be one) or a place that they write to.
+pub(crate) fn distinct(plans: &[(PathBuf, Plan)]) -> Result<(), CliError> {
+    for (place, (path, plan)) in plans.iter().enumerate() {
+        for (other_path, other) in plans.iter().take(place) {
+            if plan.parts.name == other.parts.name {
+                let text = format!("{} and {} are both named \"{}\"", other_path.display(), path.display(), plan.parts.name);
+                return Err(CliError::config(text).help(Some("a pipeline's name is the name of its state: give each its own".to_owned())));
+            }
+            let targets = |plan: &Plan| plan.sinks.iter().flat_map(|sink| sink.plan.targets.clone()).collect::<Vec<_>>();
+            if let Some(shared) = targets(plan).iter().find(|target| targets(other).contains(target)) {
+                let text = format!("{} and {} both write to {shared}", other_path.display(), path.display());
+                return Err(CliError::config(text).help(Some("each pipeline needs a place of its own".to_owned())));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The process's environment and `.env`.
+pub(crate) fn environment() -> Result<Env, CliError> {
+    Env::load(Path::new(".")).map_err(|fault| CliError::config(fault.message).help(fault.help))
+}
+
+/// The folder of one pipeline under the state directory.
+pub(crate) fn state_dir(global: &Global, name: &str) -> PathBuf {
+    global.state_dir.join(name)
+}
+
+/// The world outside.
+pub(crate) fn ports(app: &App, global: &Global) -> Ports {
+    let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
+    let credits = Arc::new(SqliteCredits::new(global.state_dir.join("credits.db")));
+    Ports {
+        budget: Arc::new(SharedBudget::new(Arc::clone(&clock), credits)),
+        clock,
+        random: Arc::new(RealRandom::default()),
+        disk: Arc::new(RealDisk),
+        transport: Arc::clone(&app.transport),
+    }
+}
+
+/// A pipeline's state, opened for writing: nobody else has it.
+pub(crate) struct OpenState {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) dir: PathBuf,
+    _lock: PipelineLock,
+}
+
+/// Takes the lock of a pipeline, or says who has it.
+pub(crate) fn lock(global: &Global, name: &str) -> Result<PipelineLock, CliError> {
+    PipelineLock::acquire(&state_dir(global, name), chrono::Utc::now())
+        .map_err(|error| CliError::config(format!("pipeline \"{name}\": {error}")).help(Some(error.help().to_owned())))
+}
+
+/// Opens the state of a planned pipeline for writing.
+///
+/// # Errors
+/// Exit 2 when another process has it, or when it does not fit the pipeline file; nothing was written then.
+pub(crate) fn open_state(global: &Global, plan: &Plan, path: &Path) -> Result<OpenState, CliError> {
+    let name = &plan.parts.name;
+    let lock = lock(global, name)?;
+    let dir = state_dir(global, name);
+    let store = SqliteStore::open(&dir).map_err(|error| CliError::from(error).code(exit::CONFIG))?;
+    match store.binding().map_err(|error| CliError::from(error).code(exit::CONFIG))? {
+        None => store.bind(&plan.binding).map_err(|error| CliError::from(error).code(exit::CONFIG))?,
+        Some(bound) if bound == plan.binding => {}
+        Some(bound) => return Err(misfit(path, name, &bound, &plan.binding)),
+    }
+    Ok(OpenState { store: Arc::new(store), dir, _lock: lock })
+}
+
+fn misfit(path: &Path, name: &str, bound: &Binding, planned: &Binding) -> CliError {
+    let mut changes = Vec::new();
+    let parts: std::collections::BTreeSet<&String> = bound.0.keys().chain(planned.0.keys()).collect();
+    for part in parts {
+        let (was, is) = (bound.0.get(part), planned.0.get(part));
+        if was != is {
+            let show = |value: Option<&serde_json::Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            changes.push(format!("\n  {part}: was {}, is {}", show(was), show(is)));
+        }
+    }
+    let file = path.display();
+    CliError::config(format!("the state of pipeline \"{name}\" does not fit {file} any more:{}", changes.concat())).help(Some(format!(
+        "put the file back as it was; or, when the stored files have been moved or rewritten to fit it, `pipeline state rebuild {file}`; or give the pipeline a new name"
+    )))
+}
+
+/// A pipeline's state for looking only; an empty one when there is none.
+pub(crate) fn peek_state(global: &Global, name: &str) -> Result<Arc<dyn Store>, CliError> {
+    peek_dir(&state_dir(global, name))
+}
+
+/// The state in a pipeline's own folder, for looking only.
+pub(crate) fn peek_dir(dir: &Path) -> Result<Arc<dyn Store>, CliError> {
+    Ok(match SqliteStore::open_read_only(dir).map_err(|error| CliError::from(error).code(exit::CONFIG))? {
+        Some(store) => Arc::new(store),
+        None => Arc::new(ModelStore::default()),
+    })
+}

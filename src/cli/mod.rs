@@ -1,0 +1,222 @@
+//! The command line: one file a command.
+
+mod check;
+mod explain;
+mod files;
+mod list;
+mod logging;
+mod output;
+mod progress;
+mod read;
+mod rejects;
+mod run;
+mod signals;
+mod state;
+mod status;
+mod transport;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use pipeline_contract::{Plugin, StageError, Transport};
+
+use crate::plan::Registry;
+
+pub use files::CliError;
+pub use transport::NoTransport;
+
+
+/// Exit codes; see `pipeline --help`.
+pub mod exit {
+    /// All good.
+    pub const OK: u8 = 0;
+    /// The run failed.
+    pub const FAILED: u8 = 1;
+    /// Configuration, usage, a held lock, or a state that does not fit: nothing was written.
+    pub const CONFIG: u8 = 2;
+    /// Partial or interrupted: what succeeded is stored.
+    pub const PARTIAL: u8 = 3;
+}
+
+/// The program: plugins, the network, and the command line over them.
+///
+/// ```no_run
+/// # fn transport() -> std::sync::Arc<dyn pipeline_contract::Transport> { unimplemented!() }
+/// # fn my_plugins() -> Vec<Box<dyn pipeline_contract::Plugin>> { unimplemented!() }
+/// fn main() -> std::process::ExitCode {
+///     pipeline::cli::App::new(transport()).with(my_plugins()).main()
+/// }
+/// ```
+pub struct App {
+    registry: Registry,
+    transport: Arc<dyn Transport>,
+}
+
+impl App {
+    /// A program that has no plugins but the transforms everybody needs.
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { registry: Registry::new(), transport }
+    }
+
+    /// Adds plugins. Of two with one kind and type name, the later counts.
+    #[must_use]
+    pub fn with(mut self, plugins: impl IntoIterator<Item = Box<dyn Plugin>>) -> Self {
+        self.registry.add(plugins);
+        self
+    }
+
+    /// Runs the command line of this process.
+    pub fn main(self) -> ExitCode {
+        self.main_from(std::env::args_os())
+    }
+
+    /// Runs a given command line.
+    pub fn main_from(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+        let args = match Args::try_parse_from(args) {
+            Ok(args) => args,
+            Err(error) => {
+                // Help and version are answers, not errors.
+                let code = if error.use_stderr() { exit::CONFIG } else { exit::OK };
+                let _ = error.print();
+                return ExitCode::from(code);
+            }
+        };
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "error: the program cannot start its threads: {error}");
+                return ExitCode::from(exit::FAILED);
+            }
+        };
+        let color = args.global.color.is_on(std::io::stderr().is_terminal());
+        let code = match runtime.block_on(dispatch(&self, &args)) {
+            Ok(code) => code,
+            Err(error) => {
+                error.print(color);
+                error.code
+            }
+        };
+        // What still runs (a request under way) is of no interest any more.
+        runtime.shutdown_background();
+        ExitCode::from(code)
+    }
+}
+
+async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
+    match &args.command {
+        Command::Run(run) => run::main(app, &args.global, run).await,
+        Command::Check(check) => check::main(app, &args.global, check),
+        Command::Read(read) => read::main(app, &args.global, read).await,
+        Command::Status(status) => status::main(app, &args.global, status),
+        Command::Rejects(rejects) => rejects::main(app, &args.global, rejects).await,
+        Command::State(state) => state::main(app, &args.global, state).await,
+        Command::List(list) => list::main(app, list),
+        Command::Explain(explain) => explain::main(app, explain),
+    }
+}
+
+/// Collects data on a schedule, checks it, and stores it without losing or doubling a row.
+///
+/// Pipelines are TOML files: a trigger, a source, transforms, validation, dedupe and sinks.
+#[derive(Parser, Debug)]
+#[command(name = "pipeline", version, after_long_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all good (rejected rows alone do not change that)
+  1  the run failed: an abort limit, every split, or the list of splits
+  2  configuration, usage, a held lock, or a state that does not fit the file: nothing was written
+  3  partial or interrupted: what succeeded is stored
+
+Relative paths in a pipeline file are relative to the working directory.";
+
+/// Options of every command.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Global {
+    /// The folder in which pipelines remember what they stored
+    #[arg(long, global = true, env = "PIPELINE_STATE_DIR", default_value = ".pipeline", value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
+    /// How log lines on stderr look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Say more: -v for debug, -vv for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say less: warnings and errors alone; -qq for errors alone
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "verbose")]
+    pub(crate) quiet: u8,
+    /// Colours
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// When there are colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// `NO_COLOR` (no-color.org) turns `auto` off.
+    pub(crate) fn is_on(self, terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run pipelines by their triggers until stopped, or once
+    Run(run::RunArgs),
+    /// Check pipeline files: nothing is asked of the network, nothing is written
+    Check(check::CheckArgs),
+    /// Print stored rows
+    Read(read::ReadArgs),
+    /// Show last runs, ticks and what comes next
+    Status(status::StatusArgs),
+    /// List rejected rows, or try them again
+    Rejects(rejects::RejectsArgs),
+    /// Show what a pipeline remembers, or derive it anew from what is stored
+    State(state::StateArgs),
+    /// List the plugins
+    List(list::ListArgs),
+    /// Show a plugin's options and a sample
+    Explain(explain::ExplainArgs),
+}
+
+/// How a command answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+impl From<StageError> for CliError {
+    fn from(error: StageError) -> Self {
+        Self::new(exit::FAILED, error.message).help(error.help)
+    }
+}

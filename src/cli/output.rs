@@ -1,0 +1,150 @@
+//! What commands print on stdout: tables, JSON, CSV.
+
+use std::io::Write;
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use pipeline_contract::arrow::RecordBatch;
+use pipeline_contract::{ColumnType, rfc3339, row_json};
+use serde_json::{Value, json};
+
+use super::CliError;
+use crate::run::status_name;
+use crate::state::{Counts, RunRecord, SplitStatus};
+
+/// Prints a line on stdout. A reader that went away (`| head`) ends the program quietly.
+pub(crate) fn line(text: &str) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}") {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(CliError::new(super::exit::FAILED, format!("stdout cannot be written: {error}"))),
+    }
+}
+
+/// A table with a header.
+pub(crate) fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    table
+}
+
+/// A cell for people: text as it is, null as nothing.
+pub(crate) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        other => other.to_string(),
+    }
+}
+
+/// Rows as a table, numbers to the right.
+pub(crate) fn rows_table(batches: &[RecordBatch], limit: usize) -> Option<Table> {
+    let schema = batches.first()?.schema();
+    let mut table = table(schema.fields().iter().map(|field| field.name().as_str()));
+    for (place, field) in schema.fields().iter().enumerate() {
+        if matches!(ColumnType::of(field.data_type()), Some(ColumnType::Integer | ColumnType::Float))
+            && let Some(column) = table.column_mut(place)
+        {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| row_json(batch, row)));
+    for row in rows.take(limit) {
+        table.add_row(schema.fields().iter().map(|field| cell(row.get(field.name()).unwrap_or(&Value::Null))));
+    }
+    Some(table)
+}
+
+fn counts(rows: &Counts) -> Value {
+    json!({
+        "read": rows.read, "written": rows.written, "duplicates": rows.duplicates, "conflicts": rows.conflicts,
+        "rejected": rows.rejected, "filtered": rows.filtered,
+    })
+}
+
+/// A run's summary as the one JSON object of `run --once --format json`.
+pub(crate) fn summary(pipeline: &str, run: &RunRecord) -> Value {
+    let error = |error: &Option<crate::state::ErrorRecord>| {
+        error.as_ref().map_or(Value::Null, |e| json!({"category": e.category.name(), "message": e.message, "help": e.help}))
+    };
+    let splits: Vec<Value> = run
+        .splits
+        .iter()
+        .map(|split| {
+            json!({
+                "split": split.split.id, "status": split_status(split.status), "rows": counts(&split.rows), "attempts": split.attempts,
+                "error": error(&split.error),
+            })
+        })
+        .collect();
+    json!({
+        "pipeline": pipeline, "run_id": run.run_id, "status": status_name(run.status), "tick": rfc3339(run.tick), "cause": run.cause,
+        "started_at": rfc3339(run.started_at), "ended_at": run.ended_at.map(rfc3339),
+        "duration_ms": run.ended_at.map(|end| (end - run.started_at).num_milliseconds()),
+        "rows": counts(&run.rows), "splits": splits, "error": error(&run.error),
+    })
+}
+
+pub(crate) fn split_status(status: SplitStatus) -> &'static str {
+    match status {
+        SplitStatus::Pending => "pending",
+        SplitStatus::Ok => "ok",
+        SplitStatus::Failed => "failed",
+    }
+}
+
+/// A run's summary for people.
+pub(crate) fn summary_text(pipeline: &str, run: &RunRecord) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let took = run.ended_at.map(|end| (end - run.started_at).num_milliseconds().max(0)).unwrap_or_default();
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of a run fit 53 bits")]
+    let seconds = took as f64 / 1000.0;
+    let _ = writeln!(text, "{pipeline}: {} in {seconds:.1} s, {}", status_name(run.status), words(&run.rows));
+    let width = run.splits.iter().map(|split| split.split.id.chars().count()).max().unwrap_or_default();
+    for split in &run.splits {
+        let name = format!("{:width$}", split.split.id);
+        let tries = if split.attempts > 1 { format!(" ({} attempts)", split.attempts) } else { String::new() };
+        match &split.error {
+            None => {
+                let _ = writeln!(text, "  {name}  {}  {}{tries}", split_status(split.status), words(&split.rows));
+            }
+            Some(error) => {
+                let _ = writeln!(text, "  {name}  {}  {}: {}{tries}", split_status(split.status), error.category, error.message);
+                if let Some(help) = &error.help {
+                    let _ = writeln!(text, "  {:width$}  = help: {help}", "");
+                }
+            }
+        }
+    }
+    if let Some(error) = run.error.as_ref().filter(|error| run.splits.iter().all(|split| split.error.as_ref() != Some(error))) {
+        let _ = writeln!(text, "  {}: {}", error.category, error.message);
+        if let Some(help) = &error.help {
+            let _ = writeln!(text, "  = help: {help}");
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+/// Counts in words, those that are zero left out.
+pub(crate) fn words(rows: &Counts) -> String {
+    let parts = [
+        (rows.written, "written"),
+        (rows.duplicates, "duplicates"),
+        (rows.conflicts, "conflicts"),
+        (rows.rejected, "rejected"),
+        (rows.filtered, "filtered"),
+    ];
+    let named: Vec<String> = parts.iter().filter(|(n, name)| *n > 0 || *name == "written").map(|(n, name)| format!("{n} {name}")).collect();
+    format!("{} read: {}", rows.read, named.join(", "))
+}
+
+/// A cell for programs: text as it is, null as nothing.
+pub(crate) fn cell_raw(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

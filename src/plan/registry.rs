@@ -1,0 +1,51 @@
+//! The plugins that pipeline files may name.
+
+use pipeline_contract::{Kind, PlanError, Plugin, Spanned, nearest};
+
+/// An explicit list of plugins. What is not in it does not exist.
+#[derive(Default)]
+pub struct Registry(Vec<Box<dyn Plugin>>);
+
+impl Registry {
+    /// A registry of the stages that the engine itself has (the transforms everybody needs), and no other.
+    pub fn new() -> Self {
+        Self(crate::stages::transforms::plugins())
+    }
+
+    /// Adds plugins. Of two with one kind and type name, the later one counts: so an outsider may replace a built-in.
+    pub fn add(&mut self, plugins: impl IntoIterator<Item = Box<dyn Plugin>>) {
+        for plugin in plugins {
+            let (kind, name) = (plugin.describe().kind, plugin.describe().type_name);
+            self.0.retain(|known| (known.describe().kind, known.describe().type_name) != (kind, name));
+            self.0.push(plugin);
+        }
+    }
+
+    /// All plugins, by kind and then by name.
+    pub fn all(&self) -> Vec<&dyn Plugin> {
+        let mut all: Vec<_> = self.0.iter().map(AsRef::as_ref).collect();
+        all.sort_by_key(|plugin| (plugin.describe().kind, plugin.describe().type_name));
+        all
+    }
+
+    /// The plugin of a type name.
+    ///
+    /// # Errors
+    /// E013 with the nearest name, or with the kind that has this name.
+    pub fn find(&self, kind: Kind, name: &Spanned<String>) -> Result<&dyn Plugin, PlanError> {
+        let named: Vec<&dyn Plugin> = self.0.iter().map(AsRef::as_ref).filter(|plugin| plugin.describe().type_name == name.as_str()).collect();
+        if let Some(plugin) = named.iter().find(|plugin| plugin.describe().kind == kind) {
+            return Ok(*plugin);
+        }
+        let error = name.error("E013", format!("there is no {kind} of type \"{}\"", name.as_str()));
+        if let Some(other) = named.first() {
+            return Err(error.help(format!("\"{}\" is a {}", name.as_str(), other.describe().kind)));
+        }
+        let known: Vec<&str> = self.all().into_iter().map(Plugin::describe).filter(|d| d.kind == kind).map(|d| d.type_name).collect();
+        Err(match nearest(name, known.iter().copied()) {
+            Some(near) => error.help(format!("did you mean \"{near}\"?")),
+            None if known.is_empty() => error.help(format!("this program was built without any {kind}")),
+            None => error.help(format!("the {kind}s are {}; see `pipeline list {kind}`", known.join(", "))),
+        })
+    }
+}

@@ -1,0 +1,464 @@
+//! The open epoch: rows on their way through dedupe into the sinks, and the commit that makes them count.
+//!
+//! `write*` -> every sink `prepare(n)` -> one state transaction -> every sink `commit(n)`. What was passed on stays in memory until the
+//! commit, so that one split's rows can be taken out again: everything is aborted and the others are written anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline_contract::arrow::RecordBatch;
+use pipeline_contract::{Category, Clock, Epoch, Op, Position, Records, Recovery, Sink, SinkContext, StageError};
+use serde_json::Value;
+
+use super::quarantine::{Quarantine, Rejected};
+use super::worker::{Chunk, StagedReject};
+use crate::stages::dedupe::Deduper;
+use crate::state::{Counts, EpochCommit, RejectHash, SplitRecord, Store};
+
+/// How often a decided commit is tried in one run before the run gives up; the next run goes on with it.
+const COMMIT_TRIES: u32 = 5;
+
+/// A sink's records, read from the store.
+pub(crate) struct StoredRecords {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) sink: String,
+}
+
+impl Records for StoredRecords {
+    fn get(&self, key: &str) -> Result<Option<Value>, StageError> {
+        self.store.record(&self.sink, key)
+    }
+    fn all(&self) -> Result<Vec<(String, Value)>, StageError> {
+        self.store.records(&self.sink)
+    }
+}
+
+/// A sink at work.
+pub(crate) struct OpenSink {
+    pub(crate) id: String,
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) cx: SinkContext,
+}
+
+/// Rows of one split that were passed on together.
+#[derive(Clone, Debug)]
+pub(crate) struct Passed {
+    pub(crate) split: usize,
+    pub(crate) chunks: Vec<Chunk>,
+    /// The split is done with these.
+    pub(crate) complete: bool,
+    /// Rejects that are replayed with these rows.
+    pub(crate) replays: Vec<RejectHash>,
+}
+
+/// What became of one passed item.
+#[derive(Clone, Debug, Default)]
+struct Outcome {
+    rows: Counts,
+    position: Option<Position>,
+}
+
+/// What a commit did to the splits it held.
+#[derive(Debug, Default)]
+pub(crate) struct Committed {
+    /// For each split: the rows that are stored now, where it stands, whether it is done.
+    pub(crate) splits: Vec<(usize, Counts, Option<Position>, bool)>,
+}
+
+/// Why an epoch could not be committed.
+#[derive(Debug)]
+pub(crate) enum CommitError {
+    /// Nothing of it is stored; these splits were in it.
+    Dropped(Vec<usize>, StageError),
+    /// It is decided and saved, but a sink has not made it visible yet: the next run will.
+    Undelivered(Committed, StageError),
+}
+
+/// Rows that a dry run would store.
+#[derive(Clone, Debug, Default)]
+pub struct Preview {
+    /// New rows, by split.
+    pub append: BTreeMap<usize, Vec<RecordBatch>>,
+    /// Rows that would take the place of stored ones, by split.
+    pub replace: BTreeMap<usize, Vec<RecordBatch>>,
+    /// Rejects, by split: stage, rule, message, row.
+    pub rejects: BTreeMap<usize, Vec<(String, pipeline_contract::Reject)>>,
+}
+
+/// Where rows go after validation.
+pub(crate) struct EpochWriter {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) deduper: Option<Deduper>,
+    pub(crate) sinks: Vec<OpenSink>,
+    pub(crate) quarantine: Option<Quarantine>,
+    /// In a dry run rows end here instead of in sinks, and nothing is committed.
+    pub(crate) preview: Option<Preview>,
+    pub(crate) split_names: Vec<String>,
+    pub(crate) run_id: String,
+    epoch: Epoch,
+    passed: Vec<Passed>,
+    outcomes: Vec<Outcome>,
+    rows: u64,
+    opened_at: Option<Duration>,
+    /// Something that was written could not be taken back: only recovery may.
+    unclean: bool,
+}
+
+impl EpochWriter {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        deduper: Option<Deduper>,
+        sinks: Vec<OpenSink>,
+        quarantine: Option<Quarantine>,
+        preview: Option<Preview>,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            deduper,
+            sinks,
+            quarantine,
+            preview,
+            split_names: Vec::new(),
+            run_id: String::new(),
+            epoch: 0,
+            passed: Vec::new(),
+            outcomes: Vec::new(),
+            rows: 0,
+            opened_at: None,
+            unclean: false,
+        }
+    }
+
+    /// Brings every sink to the last committed epoch.
+    pub(crate) async fn recover(&mut self, run_was_open: bool) -> Result<(), StageError> {
+        if self.preview.is_some() {
+            return Ok(());
+        }
+        let last = self.store.last_epoch()?;
+        self.epoch = last.as_ref().map_or(0, |(epoch, _)| *epoch);
+        let of = |id: &str| Recovery {
+            last: last.as_ref().map(|(epoch, sinks)| (*epoch, sinks.iter().find(|(sink, _)| sink == id).map(|(_, state)| state.clone()).unwrap_or_default())),
+            run_was_open,
+        };
+        for open in &mut self.sinks {
+            let recovery = of(&open.id);
+            open.sink.recover(&open.cx, &recovery).await?;
+        }
+        if let Some(quarantine) = &mut self.quarantine {
+            let recovery = of(quarantine.id());
+            quarantine.recover(&recovery)?;
+        }
+        Ok(())
+    }
+
+    /// Must the next process take something back? Then the run stays open in the state, which is what allows it to.
+    pub(crate) fn unclean(&self) -> bool {
+        self.unclean
+    }
+
+    /// Rows in the open epoch.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.passed.is_empty()
+    }
+
+    /// When, on the monotonic clock, the first rows of the open epoch came.
+    pub(crate) fn opened_at(&self) -> Option<Duration> {
+        self.opened_at
+    }
+
+    /// The counts of the open epoch so far.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.outcomes.iter().for_each(|outcome| sum.add(&outcome.rows));
+        sum
+    }
+
+    /// Passes rows on. On an error these rows have left no trace, and all that was passed on before is as it was; unless that could not be
+    /// written anew: then `Err` also names the splits that were lost with it.
+    pub(crate) async fn pass(&mut self, item: Passed) -> Result<(), Vec<(usize, StageError)>> {
+        if self.opened_at.is_none() {
+            self.opened_at = Some(self.clock.monotonic());
+        }
+        match self.apply(&item).await {
+            Ok(outcome) => {
+                self.rows += outcome.rows.read;
+                self.outcomes.push(outcome);
+                self.passed.push(item);
+                Ok(())
+            }
+            Err(error) => {
+                let mut lost = vec![(item.split, error)];
+                lost.extend(self.write_anew(item.split).await);
+                Err(lost)
+            }
+        }
+    }
+
+    /// Aborts everything and writes what was passed on again, without the given split. Answers the splits that failed doing so.
+    async fn write_anew(&mut self, without: usize) -> Vec<(usize, StageError)> {
+        let mut lost = Vec::new();
+        let mut gone = vec![without];
+        loop {
+            let items: Vec<Passed> = std::mem::take(&mut self.passed).into_iter().filter(|item| !gone.contains(&item.split)).collect();
+            self.clear().await;
+            let mut failed = None;
+            for item in &items {
+                match self.apply(item).await {
+                    Ok(outcome) => {
+                        self.rows += outcome.rows.read;
+                        self.outcomes.push(outcome);
+                    }
+                    Err(error) => {
+                        failed = Some((item.split, error));
+                        break;
+                    }
+                }
+            }
+            self.passed = items;
+            match failed {
+                None => return lost,
+                Some((split, error)) => {
+                    gone.push(split);
+                    lost.push((split, error));
+                }
+            }
+        }
+    }
+
+    /// Forgets the open epoch.
+    pub(crate) async fn abort(&mut self) {
+        self.passed.clear();
+        self.clear().await;
+    }
+
+    async fn clear(&mut self) {
+        for open in &mut self.sinks {
+            if let Err(error) = open.sink.abort().await {
+                tracing::warn!(sink = %open.id, %error, "what was written could not be taken back now; the next run will");
+                self.unclean = true;
+            }
+        }
+        if let Some(quarantine) = &mut self.quarantine
+            && let Err(error) = quarantine.abort()
+        {
+            tracing::warn!(%error, "what was written to the rejects could not be taken back now; the next run will");
+            self.unclean = true;
+        }
+        if let Some(deduper) = &mut self.deduper {
+            deduper.abort();
+        }
+        if let Some(preview) = &mut self.preview {
+            *preview = Preview::default();
+        }
+        self.outcomes.clear();
+        self.rows = 0;
+    }
+
+    async fn apply(&mut self, item: &Passed) -> Result<Outcome, StageError> {
+        let mut outcome = Outcome::default();
+        for chunk in &item.chunks {
+            outcome.rows.read += chunk.read;
+            outcome.rows.filtered += chunk.filtered;
+            outcome.position.clone_from(&chunk.position);
+            self.reject(item.split, &chunk.rejects, &mut outcome.rows)?;
+            if chunk.batch.num_rows() == 0 {
+                continue;
+            }
+            let Some(deduper) = &mut self.deduper else {
+                self.write(item.split, &chunk.batch, Op::Append, &mut outcome.rows).await?;
+                continue;
+            };
+            let deduped = deduper.apply(&chunk.batch)?;
+            outcome.rows.duplicates += deduped.duplicates;
+            outcome.rows.conflicts += deduped.conflicts;
+            let rejects: Vec<_> = deduped.rejects.into_iter().map(|reject| StagedReject { stage: "dedupe".to_owned(), reject }).collect();
+            self.reject(item.split, &rejects, &mut outcome.rows)?;
+            self.write(item.split, &deduped.append, Op::Append, &mut outcome.rows).await?;
+            self.write(item.split, &deduped.replace, Op::Replace, &mut outcome.rows).await?;
+            if deduped.stored.num_rows() > 0 {
+                for open in &mut self.sinks {
+                    open.sink.look(&deduped.stored).await?;
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn write(&mut self, split: usize, batch: &RecordBatch, op: Op, rows: &mut Counts) -> Result<(), StageError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        for open in &mut self.sinks {
+            open.sink.write(batch, op).await?;
+        }
+        if let Some(preview) = &mut self.preview {
+            let part = if op == Op::Append { &mut preview.append } else { &mut preview.replace };
+            part.entry(split).or_default().push(batch.clone());
+        }
+        rows.written += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn reject(&mut self, split: usize, rejects: &[StagedReject], rows: &mut Counts) -> Result<(), StageError> {
+        rows.rejected += rejects.len() as u64;
+        if let Some(preview) = &mut self.preview {
+            preview.rejects.entry(split).or_default().extend(rejects.iter().map(|r| (r.stage.clone(), r.reject.clone())));
+        }
+        let name = self.split_names.get(split).map_or("", String::as_str);
+        if let Some(quarantine) = &mut self.quarantine {
+            for staged in rejects {
+                quarantine.add(&Rejected::new(&self.run_id, name, staged))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the open epoch. `records` makes the state's record of a split from what is stored of it now.
+    pub(crate) async fn commit(
+        &mut self,
+        run_rows: &Counts,
+        records: impl Fn(usize, &Counts, Option<&Position>, bool) -> SplitRecord,
+    ) -> Result<Committed, CommitError> {
+        let committed = self.summary();
+        if self.passed.is_empty() {
+            return Ok(committed);
+        }
+        if self.preview.is_some() {
+            // Nothing is stored in a dry run; the overlay goes on, so that later rows meet earlier ones.
+            self.passed.clear();
+            self.outcomes.clear();
+            self.rows = 0;
+            return Ok(committed);
+        }
+        let epoch = self.epoch + 1;
+        let mut sinks = match self.prepare(epoch).await {
+            Ok(sinks) => sinks,
+            Err(error) if error.is_transient() => {
+                tracing::warn!(reason = %error, "the epoch is prepared once more");
+                self.clock.sleep(Duration::from_secs(1)).await;
+                let lost = self.write_anew(usize::MAX).await;
+                match (lost.is_empty(), self.prepare(epoch).await) {
+                    (true, Ok(sinks)) => sinks,
+                    (_, Err(error)) => return Err(self.drop_epoch(error).await),
+                    (false, Ok(_)) => return Err(self.drop_epoch(error).await),
+                }
+            }
+            Err(error) => return Err(self.drop_epoch(error).await),
+        };
+        let mut rows = *run_rows;
+        rows.add(&self.counts());
+        let commit = EpochCommit {
+            epoch,
+            run_id: self.run_id.clone(),
+            rows,
+            splits: committed.splits.iter().map(|(i, counts, position, done)| (*i, records(*i, counts, position.as_ref(), *done))).collect(),
+            sinks: std::mem::take(&mut sinks),
+            dedupe: self.deduper.as_ref().map(Deduper::changes).unwrap_or_default(),
+            rejects: self.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
+            replayed: self.passed.iter().flat_map(|item| item.replays.iter().copied()).collect(),
+        };
+        if let Err(error) = self.store.commit_epoch(&commit) {
+            // The outcome is unknown: what the state says now is what happened.
+            match self.store.last_epoch() {
+                Ok(Some((last, _))) if last == epoch => tracing::warn!(%error, epoch, "the state reported an error, but the epoch is saved"),
+                Ok(_) => return Err(self.drop_epoch(error).await),
+                // Not even readable: neither take back nor go on. Recovery will tell.
+                Err(_) => {
+                    self.unclean = true;
+                    return Err(CommitError::Dropped(self.splits(), error));
+                }
+            }
+        }
+        self.epoch = epoch;
+        if let Some(deduper) = &mut self.deduper {
+            deduper.committed();
+        }
+        self.passed.clear();
+        self.outcomes.clear();
+        self.rows = 0;
+        self.opened_at = None;
+        match self.deliver(epoch, &commit).await {
+            Ok(()) => Ok(committed),
+            Err(error) => Err(CommitError::Undelivered(committed, error)),
+        }
+    }
+
+    async fn prepare(&mut self, epoch: Epoch) -> Result<Vec<(String, pipeline_contract::SinkState)>, StageError> {
+        let mut states = Vec::new();
+        for open in &mut self.sinks {
+            states.push((open.id.clone(), open.sink.prepare(epoch).await?));
+        }
+        if let Some(quarantine) = &mut self.quarantine {
+            states.push((quarantine.id().to_owned(), quarantine.prepare(epoch)?));
+        }
+        Ok(states)
+    }
+
+    /// Makes a decided epoch visible in every sink: tried until it succeeds, within reason.
+    async fn deliver(&mut self, epoch: Epoch, commit: &EpochCommit) -> Result<(), StageError> {
+        let mut last = None;
+        for attempt in 0..COMMIT_TRIES {
+            if attempt > 0 {
+                self.clock.sleep(Duration::from_millis(200) * 2_u32.pow(attempt)).await;
+            }
+            match self.deliver_once(epoch, commit).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, epoch, attempt, "a sink could not finish its commit");
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| StageError::operator(Category::Storage, "a sink could not finish its commit")))
+    }
+
+    async fn deliver_once(&mut self, epoch: Epoch, commit: &EpochCommit) -> Result<(), StageError> {
+        for open in &mut self.sinks {
+            if let Some((_, state)) = commit.sinks.iter().find(|(id, _)| *id == open.id) {
+                open.sink.commit(epoch, state).await?;
+            }
+        }
+        if let Some(quarantine) = &mut self.quarantine
+            && let Some((_, state)) = commit.sinks.iter().find(|(id, _)| id == quarantine.id())
+        {
+            quarantine.commit(epoch, state)?;
+        }
+        Ok(())
+    }
+
+    async fn drop_epoch(&mut self, error: StageError) -> CommitError {
+        let splits = self.splits();
+        self.abort().await;
+        self.opened_at = None;
+        CommitError::Dropped(splits, error)
+    }
+
+    fn splits(&self) -> Vec<usize> {
+        let mut splits: Vec<usize> = self.passed.iter().map(|item| item.split).collect();
+        splits.dedup();
+        splits
+    }
+
+    fn summary(&self) -> Committed {
+        let mut splits: Vec<(usize, Counts, Option<Position>, bool)> = Vec::new();
+        for (item, outcome) in self.passed.iter().zip(&self.outcomes) {
+            match splits.iter_mut().find(|(split, ..)| *split == item.split) {
+                Some((_, rows, position, done)) => {
+                    rows.add(&outcome.rows);
+                    position.clone_from(&outcome.position);
+                    *done |= item.complete;
+                }
+                None => splits.push((item.split, outcome.rows, outcome.position.clone(), item.complete)),
+            }
+        }
+        Committed { splits }
+    }
+}

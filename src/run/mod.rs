@@ -1,0 +1,469 @@
+//! Runs: ticks, splits, epochs, shutdown.
+//!
+//! - [`Engine`] runs one pipeline: one run at a time, or by its trigger until stopped.
+//! - `drive` takes one run from its splits to its last commit; `worker` reads one split; `epoch` commits.
+//! - `schedule` decides which ticks run.
+//! - `budget` and `ports` are the engine's side of the contract's ports.
+
+mod budget;
+mod drive;
+mod epoch;
+mod ports;
+mod quarantine;
+mod replay;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use pipeline_contract::{Category, Ports, RunContext, Sink, SinkContext, Source, Split, StageError, Transform, Trigger, Window, rfc3339};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+pub use budget::{CreditStore, SharedBudget};
+pub use epoch::Preview;
+pub use ports::{RealClock, RealRandom};
+pub use quarantine::{QUARANTINE, QuarantineFile, StoredReject, adopt_quarantine};
+pub use replay::ReplayReport;
+
+use crate::stages::dedupe::{DedupePlan, Deduper};
+use crate::stages::validate::Validator;
+use crate::state::{Counts, RunRecord, RunStatus, SplitRecord, SplitStatus, Store};
+use drive::Drive;
+use epoch::{EpochWriter, OpenSink, StoredRecords};
+use quarantine::Quarantine;
+use worker::Route;
+
+/// What becomes of a row that breaks a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReject {
+    /// It is counted and dropped.
+    Drop,
+    /// It is kept, with rule, message, run and split.
+    #[default]
+    Quarantine,
+    /// Its split fails.
+    Fail,
+}
+
+/// A bound on rejects.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// More than this many rows.
+    Rows(u64),
+    /// More than this share (0 to 1) of the rows read.
+    Share(f64),
+}
+
+impl Limit {
+    fn broken_by_rows(&self, counts: &Counts) -> Option<String> {
+        match self {
+            Self::Rows(limit) if counts.rejected > *limit => Some(format!("{} of {} rows, more than {limit}", counts.rejected, counts.read)),
+            _ => None,
+        }
+    }
+
+    fn broken_by_share(&self, counts: &Counts) -> Option<String> {
+        #[expect(clippy::cast_precision_loss, reason = "a share of rows needs no more than 53 bits")]
+        let share = |counts: &Counts| counts.rejected as f64 / counts.read.max(1) as f64;
+        match self {
+            Self::Share(limit) if share(counts) > *limit => {
+                Some(format!("{} of {} rows, {:.1} %, more than {} %", counts.rejected, counts.read, share(counts) * 100.0, limit * 100.0))
+            }
+            _ => None,
+        }
+    }
+
+    /// What broke it, in words.
+    pub fn broken_by(&self, counts: &Counts) -> Option<String> {
+        self.broken_by_rows(counts).or_else(|| self.broken_by_share(counts))
+    }
+}
+
+/// Which ticks of the past run when the pipeline was down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CatchUp {
+    /// None of them.
+    None,
+    /// The latest alone.
+    #[default]
+    Latest,
+    /// All, in order.
+    All,
+}
+
+/// What becomes of a tick that comes while a run is still going.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overrun {
+    /// It is skipped.
+    #[default]
+    Skip,
+    /// It runs as soon as the other has ended.
+    Wait,
+}
+
+/// How a pipeline runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many splits are read at once.
+    pub concurrency: usize,
+    /// How many rows make an epoch full.
+    pub epoch_rows: u64,
+    /// How long rows wait for their epoch to fill.
+    pub epoch_interval: Duration,
+    /// How long a run may take.
+    pub deadline: Duration,
+    /// How long a run over a window of the past may take.
+    pub window_deadline: Duration,
+    /// What becomes of missed ticks.
+    pub catch_up: CatchUp,
+    /// What becomes of ticks during a run.
+    pub overrun: Overrun,
+    /// How many runs and ticks are remembered.
+    pub keep_runs: usize,
+    /// What becomes of rejects.
+    pub on_reject: OnReject,
+    /// A warning is given beyond this.
+    pub warn: Option<Limit>,
+    /// The run fails beyond this.
+    pub abort: Option<Limit>,
+}
+
+/// A sink that is planned and not yet opened.
+pub struct SinkPart {
+    /// Its name in the state.
+    pub id: String,
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+}
+
+/// What an engine runs: stages that fit each other.
+pub struct Parts {
+    /// The pipeline's name.
+    pub name: Arc<str>,
+    /// How it runs.
+    pub settings: Settings,
+    /// When it runs.
+    pub trigger: Box<dyn Trigger>,
+    /// Where rows come from.
+    pub source: Arc<dyn Source>,
+    /// What changes them.
+    pub transforms: Arc<[Box<dyn Transform>]>,
+    /// What checks them.
+    pub validator: Option<Arc<Validator>>,
+    /// What leaves out those that are stored.
+    pub dedupe: Option<DedupePlan>,
+    /// Where they are stored.
+    pub sinks: Vec<SinkPart>,
+    /// Where rejects are kept.
+    pub quarantine: Option<PathBuf>,
+    /// The columns that enter each transform, and last those that enter validation: for the replay of rejects.
+    pub stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
+}
+
+/// Something that happened in a run, for progress bars.
+#[derive(Clone, Debug)]
+pub enum RunEvent {
+    /// The splits are known.
+    Started {
+        /// How many.
+        splits: usize,
+    },
+    /// One more split is done or failed.
+    SplitRead {
+        /// How many are.
+        done: usize,
+    },
+    /// An epoch is stored.
+    Committed {
+        /// The run's stored rows.
+        rows: Counts,
+    },
+    /// The run is over.
+    Ended,
+}
+
+/// Who is told of events.
+pub type Observer = Arc<dyn Fn(&RunEvent) + Send + Sync>;
+
+/// One run that is asked for.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The instant that fires it.
+    pub tick: DateTime<Utc>,
+    /// It was fired by the trigger.
+    pub scheduled: bool,
+    /// What part of the past is asked for.
+    pub window: Option<Window>,
+}
+
+/// One pipeline, ready to run.
+pub struct Engine {
+    name: Arc<str>,
+    settings: Settings,
+    trigger: Box<dyn Trigger>,
+    route: Route,
+    writer: EpochWriter,
+    store: Arc<dyn Store>,
+    ports: Ports,
+    observer: Observer,
+    stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
+    dry: bool,
+    recovered: bool,
+}
+
+impl Engine {
+    /// An engine over stages, a store and the world outside. `state_dir` is the pipeline's own folder under the state directory.
+    ///
+    /// # Errors
+    /// `storage` when the dedupe state cannot be read.
+    pub fn new(parts: Parts, store: Arc<dyn Store>, ports: Ports, state_dir: PathBuf, observer: Observer) -> Result<Self, StageError> {
+        Self::build(parts, store, ports, state_dir, observer, false)
+    }
+
+    /// An engine that stores nothing and keeps what it would store; see [`Engine::preview`].
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn dry(parts: Parts, store: Arc<dyn Store>, ports: Ports, state_dir: PathBuf, observer: Observer) -> Result<Self, StageError> {
+        Self::build(parts, store, ports, state_dir, observer, true)
+    }
+
+    fn build(parts: Parts, store: Arc<dyn Store>, ports: Ports, state_dir: PathBuf, observer: Observer, dry: bool) -> Result<Self, StageError> {
+        let Parts { name, mut settings, trigger, source, transforms, validator, dedupe, sinks, quarantine, stage_inputs } = parts;
+        let deduper = dedupe.map(|plan| Deduper::new(plan, Arc::clone(&store))).transpose()?;
+        let context = |id: &str| sink_context(&name, id, &ports, &store, &state_dir);
+        let (open, quarantine) = if dry {
+            settings.epoch_rows = u64::MAX;
+            (Vec::new(), None)
+        } else {
+            let open = sinks.into_iter().map(|part| OpenSink { cx: context(&part.id), id: part.id, sink: part.sink }).collect();
+            (open, quarantine.map(|path| Quarantine::new(path, context(QUARANTINE), Arc::clone(&store))))
+        };
+        let preview = dry.then(Preview::default);
+        let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview);
+        let route = Route { source, transforms, validator };
+        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false })
+    }
+
+    /// What a dry run would have stored.
+    pub fn preview(&self) -> Preview {
+        self.writer.preview.clone().unwrap_or_default()
+    }
+
+    /// A request for a run now.
+    pub fn now(&self, window: Option<Window>) -> RunRequest {
+        RunRequest { tick: self.ports.clock.now().trunc_subsecs(3), scheduled: false, window }
+    }
+
+    /// Goes on with the run that the last process left open, if it had stored something or was asked for a window; else closes it, since
+    /// the next run does all of its work. When `scheduled`, a closed run whose tick is still the latest is begun again.
+    ///
+    /// # Errors
+    /// `storage` when the state cannot be read or written.
+    pub async fn resume(&mut self, cancel: &CancellationToken, scheduled: bool) -> Result<Option<RunRecord>, StageError> {
+        let Some(mut open) = self.store.open_run()? else { return Ok(None) };
+        self.recover(true).await?;
+        let begun = open.splits.iter().any(|split| split.status == SplitStatus::Ok || split.position.is_some());
+        if begun || open.window.is_some() {
+            tracing::info!(run_id = %open.run_id, "going on with the run that was interrupted");
+            let window = open.window.map(|(from, to)| Window { from, to });
+            let span = tracing::info_span!("run", pipeline = %self.name, run_id = %open.run_id);
+            let context = self.context(&open.run_id, open.tick, window, cancel);
+            self.drive(&context, &mut open).instrument(span).await;
+            return Ok(Some(open));
+        }
+        if scheduled && open.cause == "schedule" && self.latest_due(&open)? {
+            // Its tick is not lost: the same run begins again.
+            let request = RunRequest { tick: open.tick, scheduled: true, window: None };
+            return Ok(Some(self.run(&request, cancel).await));
+        }
+        self.close(open)?;
+        Ok(None)
+    }
+
+    /// Takes back what a run left half done, and closes it without going on.
+    ///
+    /// # Errors
+    /// `storage` when something cannot be taken back.
+    pub async fn close_open_run(&mut self) -> Result<(), StageError> {
+        self.recover(true).await?;
+        let Some(open) = self.store.open_run()? else { return Ok(()) };
+        self.close(open)
+    }
+
+    fn close(&self, mut open: RunRecord) -> Result<(), StageError> {
+        open.status = RunStatus::Interrupted;
+        open.ended_at = Some(self.ports.clock.now());
+        self.store.end_run(&open)
+    }
+
+    /// Runs once. How it went is in the record, errors too.
+    pub async fn run(&mut self, request: &RunRequest, cancel: &CancellationToken) -> RunRecord {
+        let run_id = format!("{}@{}", self.name, rfc3339(request.tick));
+        let mut record = RunRecord {
+            run_id: run_id.clone(),
+            tick: request.tick,
+            cause: match (request.scheduled, request.window) {
+                (true, _) => "schedule",
+                (false, Some(_)) => "backfill",
+                (false, None) => "once",
+            }
+            .to_owned(),
+            window: request.window.map(|window| (window.from, window.to)),
+            started_at: self.ports.clock.now(),
+            ended_at: None,
+            status: RunStatus::Open,
+            rows: Counts::default(),
+            error: None,
+            splits: Vec::new(),
+        };
+        let span = tracing::info_span!("run", pipeline = %self.name, run_id = %run_id);
+        let context = self.context(&run_id, request.tick, request.window, cancel);
+        async {
+            tracing::info!(tick = %rfc3339(request.tick), cause = %record.cause, "run started");
+            match self.begin(&context, request, &mut record).await {
+                Ok(()) => self.drive(&context, &mut record).await,
+                Err(None) => {
+                    record.status = RunStatus::Interrupted;
+                    self.finish(&mut record, false);
+                }
+                Err(Some(error)) => {
+                    tracing::error!(category = %error.category, reason = %error, help = error.help.as_deref().unwrap_or(""), "the run failed before its first split");
+                    record.status = RunStatus::Failed;
+                    record.error = Some(drive::error_record(&error));
+                    let saved = self.dry || self.store.start_run(&record, request.scheduled).map_err(|e| tracing::error!(error = %e, "the run could not be recorded")).is_ok();
+                    self.finish(&mut record, saved);
+                }
+            }
+        }
+        .instrument(span)
+        .await;
+        record
+    }
+
+    /// Finds the splits and opens the run. `Err(None)` when it was cancelled before.
+    async fn begin(&mut self, context: &RunContext, request: &RunRequest, record: &mut RunRecord) -> Result<(), Option<StageError>> {
+        self.recover(false).await.map_err(Some)?;
+        let splits = tokio::select! {
+            biased;
+            () = context.cancel.cancelled() => return Err(None),
+            splits = self.route.source.splits(context) => splits.map_err(Some)?,
+            () = context.ports.clock.sleep(context.time_left()) => {
+                return Err(Some(StageError::transient(Category::Network, "the run's deadline passed before its splits were known")));
+            }
+        };
+        let mut names = std::collections::HashSet::new();
+        if let Some(twice) = splits.iter().find(|split| !names.insert(split.id.as_str())) {
+            return Err(Some(StageError::developer(format!("the source named the split {} twice", twice.id))));
+        }
+        if splits.is_empty() {
+            tracing::warn!("the source has no splits for this run: nothing to do");
+        }
+        record.splits = splits.into_iter().map(pending).collect();
+        if !self.dry {
+            self.store.start_run(record, request.scheduled).map_err(Some)?;
+        }
+        Ok(())
+    }
+
+    async fn drive(&mut self, context: &RunContext, record: &mut RunRecord) {
+        self.writer.run_id.clone_from(&record.run_id);
+        self.writer.split_names = record.splits.iter().map(|split| split.split.id.clone()).collect();
+        (self.observer)(&RunEvent::Started { splits: record.splits.len() });
+        let drive = Drive { run: context, route: &self.route, settings: &self.settings, writer: &mut self.writer, record, observer: &self.observer };
+        drive.run().await;
+        self.finish(record, true);
+    }
+
+    /// Ends a run: its record is saved (unless it is to go on later) and its one line is logged.
+    fn finish(&mut self, record: &mut RunRecord, saved: bool) {
+        let now = self.ports.clock.now();
+        record.ended_at = Some(now);
+        // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
+        if saved && !self.dry && record.status != RunStatus::Interrupted && !self.writer.unclean() {
+            if let Err(error) = self.store.end_run(record) {
+                tracing::error!(%error, "the end of the run could not be recorded; it stays open and is gone over again");
+                record.error.get_or_insert_with(|| drive::error_record(&error));
+                record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
+            } else if let Err(error) = self.store.prune(self.settings.keep_runs) {
+                tracing::warn!(%error, "old runs could not be forgotten");
+            }
+        }
+        if let Some(text) = self.settings.warn.as_ref().and_then(|limit| limit.broken_by(&record.rows)) {
+            tracing::warn!("many rejects: {text}");
+        }
+        (self.observer)(&RunEvent::Ended);
+        let failed: Vec<String> =
+            record.splits.iter().filter_map(|s| s.error.as_ref().map(|e| format!("{}: {}: {}", s.split.id, e.category, e.message))).collect();
+        let of = |status| record.splits.iter().filter(|split| split.status == status).count();
+        tracing::info!(
+            status = status_name(record.status),
+            started_at = %rfc3339(record.started_at),
+            ended_at = %rfc3339(now),
+            duration_ms = (now - record.started_at).num_milliseconds(),
+            read = record.rows.read,
+            written = record.rows.written,
+            duplicates = record.rows.duplicates,
+            conflicts = record.rows.conflicts,
+            rejected = record.rows.rejected,
+            filtered = record.rows.filtered,
+            splits = record.splits.len(),
+            splits_ok = of(SplitStatus::Ok),
+            splits_failed = of(SplitStatus::Failed),
+            errors = %failed.join("; "),
+            error = record.error.as_ref().map_or("", |e| e.message.as_str()),
+            "run finished"
+        );
+    }
+
+    /// Once a process what its predecessor left, and at each run what the last commit left.
+    async fn recover(&mut self, run_was_open: bool) -> Result<(), StageError> {
+        let run_was_open = run_was_open || (!self.recovered && self.store.open_run()?.is_some());
+        self.writer.recover(run_was_open).await?;
+        self.recovered = true;
+        Ok(())
+    }
+
+    fn context(&self, run_id: &str, tick: DateTime<Utc>, window: Option<Window>, cancel: &CancellationToken) -> RunContext {
+        RunContext {
+            pipeline: Arc::clone(&self.name),
+            run_id: Arc::from(run_id),
+            tick,
+            window,
+            deadline: Some(self.ports.clock.monotonic() + if window.is_some() { self.settings.window_deadline } else { self.settings.deadline }),
+            cancel: cancel.clone(),
+            ports: self.ports.clone(),
+        }
+    }
+}
+
+/// What a sink of a pipeline is given: the same for runs, for `read` and for `state rebuild`.
+pub fn sink_context(pipeline: &str, sink: &str, ports: &Ports, store: &Arc<dyn Store>, state_dir: &std::path::Path) -> SinkContext {
+    SinkContext {
+        ports: ports.clone(),
+        records: Arc::new(StoredRecords { store: Arc::clone(store), sink: sink.to_owned() }),
+        id: format!("{pipeline}/{sink}"),
+        keep_dir: state_dir.join("cut").join(sink),
+    }
+}
+
+/// The name of a status in summaries.
+pub fn status_name(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Open => "open",
+        RunStatus::Ok => "ok",
+        RunStatus::Partial => "partial",
+        RunStatus::Failed => "failed",
+        RunStatus::Interrupted => "interrupted",
+    }
+}
+
+fn pending(split: Split) -> SplitRecord {
+    SplitRecord { split, status: SplitStatus::Pending, rows: Counts::default(), attempts: 0, position: None, error: None }
+}

@@ -1,0 +1,160 @@
+//! Rejects as JSON Lines, in the same epoch as the rows that passed, each (split, stage, rule, row) once and not at every run.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pipeline_contract::{Category, Disk, Epoch, Recovery, Reject, SinkContext, SinkState, StageError};
+use pipeline_files::{FileSet, Root};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::worker::StagedReject;
+use crate::state::{RejectHash, Store};
+
+/// The quarantine's name among a pipeline's sinks.
+pub const QUARANTINE: &str = "quarantine";
+
+/// One line of a quarantine file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredReject {
+    /// The row: an object of columns, or whatever the source received.
+    pub row: Value,
+    /// The rule that it broke.
+    pub rule: String,
+    /// Why.
+    pub message: String,
+    /// The run that rejected it first.
+    pub run: String,
+    /// Its split.
+    pub split: String,
+    /// The stage that rejected it: `source`, `transforms.N`, `validate` or `dedupe`.
+    pub stage: String,
+}
+
+impl StoredReject {
+    /// Its identity: split, stage, rule and row. The run and the wording of the message do not count.
+    pub fn hash(&self) -> RejectHash {
+        let identity = (&self.split, &self.stage, &self.rule, &self.row);
+        // A tuple of texts and JSON always serializes.
+        xxhash_rust::xxh3::xxh3_128(&serde_json::to_vec(&identity).unwrap_or_default())
+    }
+}
+
+/// A reject on its way into the quarantine.
+pub(crate) struct Rejected(StoredReject);
+
+impl Rejected {
+    pub(crate) fn new(run: &str, split: &str, staged: &StagedReject) -> Self {
+        let Reject { row, rule, message } = staged.reject.clone();
+        Self(StoredReject { row, rule, message, run: run.to_owned(), split: split.to_owned(), stage: staged.stage.clone() })
+    }
+}
+
+/// The quarantine of one pipeline at work.
+pub(crate) struct Quarantine {
+    path: PathBuf,
+    files: FileSet,
+    store: Arc<dyn Store>,
+    added: Vec<RejectHash>,
+    seen: HashSet<RejectHash>,
+}
+
+impl Quarantine {
+    pub(crate) fn new(path: PathBuf, cx: SinkContext, store: Arc<dyn Store>) -> Self {
+        Self { path, files: FileSet::new(&cx), store, added: Vec::new(), seen: HashSet::new() }
+    }
+
+    pub(crate) fn id(&self) -> &'static str {
+        QUARANTINE
+    }
+
+    pub(crate) fn recover(&mut self, recovery: &Recovery) -> Result<(), StageError> {
+        let dir = self.path.parent().map(slashed).unwrap_or_default();
+        self.files.recover(recovery, &[Root { dir, depth: 0 }])
+    }
+
+    pub(crate) fn add(&mut self, rejected: &Rejected) -> Result<(), StageError> {
+        let hash = rejected.0.hash();
+        if self.seen.contains(&hash) || self.store.rejects(&[hash])?.first().is_some_and(Option::is_some) {
+            return Ok(());
+        }
+        let mut line = serde_json::to_vec(&rejected.0).map_err(|error| StageError::developer(format!("a reject cannot be written as JSON: {error}")))?;
+        line.push(b'\n');
+        self.files.append(&slashed(&self.path), b"", &line)?;
+        self.seen.insert(hash);
+        self.added.push(hash);
+        Ok(())
+    }
+
+    /// The rejects of the open epoch.
+    pub(crate) fn added(&self) -> Vec<RejectHash> {
+        self.added.clone()
+    }
+
+    pub(crate) fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
+        self.files.prepare(epoch)
+    }
+
+    pub(crate) fn commit(&mut self, epoch: Epoch, state: &SinkState) -> Result<(), StageError> {
+        self.forget();
+        self.files.commit(epoch, state)
+    }
+
+    pub(crate) fn abort(&mut self) -> Result<(), StageError> {
+        self.forget();
+        self.files.abort()
+    }
+
+    fn forget(&mut self) {
+        self.added.clear();
+        self.seen.clear();
+    }
+}
+
+/// A path as records name it.
+fn slashed(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The records of a quarantine file as it is on disk, for `pipeline state rebuild`.
+///
+/// # Errors
+/// When the file cannot be read or its last line is cut off.
+pub fn adopt_quarantine(path: &Path, cx: &SinkContext) -> Result<SinkState, StageError> {
+    let there = cx.ports.disk.metadata(path).map_err(|error| pipeline_files::io_error("look at", &slashed(path), &error))?.is_some();
+    let paths: Vec<String> = there.then(|| slashed(path)).into_iter().collect();
+    pipeline_files::adopt(cx, &paths, b"")
+}
+
+/// The quarantine file of a pipeline, for reading.
+pub struct QuarantineFile<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// The disk it is on.
+    pub disk: &'a dyn Disk,
+}
+
+impl QuarantineFile<'_> {
+    /// All its lines, in order; none when there is no file.
+    ///
+    /// # Errors
+    /// A line that is not a reject, with its number; or when the file cannot be read.
+    pub fn read(&self) -> Result<Vec<StoredReject>, StageError> {
+        let storage = |message: String| StageError::operator(Category::Storage, message);
+        let name = self.path.display();
+        if self.disk.metadata(self.path).map_err(|error| storage(format!("{name}: {error}")))?.is_none() {
+            return Ok(Vec::new());
+        }
+        let file = self.disk.open(self.path).map_err(|error| storage(format!("{name} cannot be read: {error}")))?;
+        let mut rejects = Vec::new();
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.map_err(|error| storage(format!("{name}:{}: {error}", number + 1)))?;
+            let reject = serde_json::from_str(&line)
+                .map_err(|error| storage(format!("{name}:{}: this line is not a reject: {error}", number + 1)).help("mend the line, or move the file away"))?;
+            rejects.push(reject);
+        }
+        Ok(rejects)
+    }
+}

@@ -1,0 +1,150 @@
+//! The order of a commit, and what its failures leave.
+
+use std::time::Duration;
+
+use pipeline_contract::{Category, StageError};
+use tokio_util::sync::CancellationToken;
+
+use super::world::{Step, World};
+use crate::stages::dedupe::OnConflict;
+use crate::state::{CommitFault, RunStatus, SplitStatus, Store};
+
+fn full() -> StageError {
+    StageError::operator(Category::Storage, "the disk is full")
+}
+
+async fn later() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_split_is_committed_by_prefixes_and_goes_on_after_the_last_one() {
+    let steps = vec![Step::Rows(vec![1, 2]), Step::Rows(vec![3, 4]), Step::Always(StageError::split(Category::ServerError, "broken")), Step::Rows(vec![5])];
+    let mut world = World::new(vec![("a", steps)]);
+    world.settings.epoch_rows = 2;
+    let record = world.run().await;
+    assert_eq!(record.splits[0].status, SplitStatus::Failed);
+    assert_eq!(world.stored(), ["a 00:01 1.0", "a 00:02 2.0", "a 00:03 3.0", "a 00:04 4.0"]);
+    assert_eq!(world.store.last_epoch().unwrap().unwrap().0, 2);
+    assert_eq!(record.splits[0].rows.written, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_the_sink_refuses_fail_their_split_alone() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", vec![Step::Rows(vec![1])]), ("c", vec![Step::Rows(vec![1])])]);
+    world.shelf.lock().unwrap().refuses = Some("b".to_owned());
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Partial);
+    assert_eq!(world.stored(), ["a 00:01 1.0", "c 00:01 1.0"]);
+    assert_eq!(record.rows.written, 2);
+
+    world.shelf.lock().unwrap().refuses = None;
+    later().await;
+    let healed = world.run().await;
+    assert_eq!((healed.rows.written, healed.rows.duplicates), (1, 2), "the refused rows were not remembered as stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_fails_the_run_and_the_next_one_heals() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.shelf.lock().unwrap().prepare_fails = Some((1, full()));
+    let record = world.run().await;
+    assert_eq!((record.status, record.error.unwrap().message.as_str()), (RunStatus::Failed, "the disk is full"));
+    assert!(world.stored().is_empty());
+    later().await;
+    assert_eq!(world.run().await.rows.written, 1);
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prepare_that_time_heals_is_tried_once_more() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.shelf.lock().unwrap().prepare_fails = Some((1, StageError::transient(Category::Storage, "the database is away")));
+    assert_eq!(world.run().await.status, RunStatus::Ok);
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_did_not_commit_leaves_nothing() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.store.fail_next_commit(CommitFault::Before);
+    assert_eq!(world.run().await.status, RunStatus::Failed);
+    assert!(world.stored().is_empty());
+    later().await;
+    assert_eq!(world.run().await.rows.written, 1);
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_committed_and_said_it_did_not_counts_as_committed() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.store.fail_next_commit(CommitFault::After);
+    assert_eq!(world.run().await.status, RunStatus::Ok);
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+    later().await;
+    assert_eq!(world.run().await.rows.duplicates, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decided_commit_is_tried_until_it_succeeds() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.shelf.lock().unwrap().commit_fails = 3;
+    assert_eq!(world.run().await.status, RunStatus::Ok);
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_does_not_succeed_is_finished_by_the_next_run_before_it_writes() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.shelf.lock().unwrap().commit_fails = 1000;
+    let record = world.run().await;
+    assert_eq!(record.rows.written, 1, "it is decided");
+    assert!(record.error.is_some() || record.status == RunStatus::Ok);
+    assert!(world.stored().is_empty());
+    world.shelf.lock().unwrap().commit_fails = 0;
+    later().await;
+    assert_eq!(world.run().await.rows.duplicates, 1);
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+    assert_eq!(world.shelf.lock().unwrap().recovered.last().unwrap().0, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflicts_follow_the_setting() {
+    let steps = |step| vec![("a", vec![step])];
+    for (on_conflict, expected) in [
+        (OnConflict::KeepFirst, vec!["a 00:01 1.0"]),
+        (OnConflict::KeepLast, vec!["a 00:01 1.0", "replace a 00:01 1.5"]),
+        (OnConflict::Reject, vec!["a 00:01 1.0"]),
+    ] {
+        let mut world = World::new(steps(Step::Rows(vec![1])));
+        world.on_conflict = on_conflict;
+        world.run().await;
+        later().await;
+        world.script.splits = steps(Step::Other(vec![1]));
+        let record = world.run().await;
+        assert_eq!(record.rows.conflicts, 1, "{on_conflict:?}");
+        assert_eq!(record.rows.rejected, u64::from(on_conflict == OnConflict::Reject));
+        assert_eq!(world.stored(), expected, "{on_conflict:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_run_with_a_stored_prefix_goes_on_after_it() {
+    let hour = Duration::from_secs(3600);
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 2]), Step::Wait(hour / 4), Step::Rows(vec![3])])]);
+    world.settings.epoch_rows = 2;
+    let mut engine = world.engine();
+    let request = engine.now(None);
+    // Killed: the future is dropped where it stands.
+    let never = CancellationToken::new();
+    let killed = tokio::time::timeout(Duration::from_secs(5), engine.run(&request, &never)).await;
+    assert!(killed.is_err());
+    drop(engine);
+    assert_eq!(world.stored(), ["a 00:01 1.0", "a 00:02 2.0"]);
+
+    let record = world.engine().resume(&CancellationToken::new(), false).await.unwrap().unwrap();
+    assert_eq!(record.status, RunStatus::Ok);
+    assert_eq!(*world.script.opened.lock().unwrap(), [("a".to_owned(), None), ("a".to_owned(), Some(1))]);
+    assert_eq!(world.stored(), ["a 00:01 1.0", "a 00:02 2.0", "a 00:03 3.0"]);
+    assert!(world.shelf.lock().unwrap().recovered.last().unwrap().1, "the sink is told that a run was open");
+}

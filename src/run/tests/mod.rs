@@ -1,0 +1,6 @@
+//! The engine with no plugin in it: scripted source, sink on a shelf, state in memory, paused time.
+
+mod commits;
+mod runs;
+mod ticks;
+mod world;

@@ -1,0 +1,189 @@
+//! Splits: order, failures, retries, limits, deadlines.
+
+use std::time::Duration;
+
+use pipeline_contract::{Category, StageError};
+
+use super::world::{Step, World};
+use crate::run::{Limit, OnReject, RunRequest};
+use crate::state::{RunStatus, SplitStatus};
+use tokio_util::sync::CancellationToken;
+
+fn transient() -> StageError {
+    StageError::transient(Category::Network, "the line is dead")
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_stored_in_split_order_whatever_finishes_first() {
+    let wait = |seconds| Step::Wait(Duration::from_secs(seconds));
+    let mut world = World::new(vec![
+        ("a", vec![wait(9), Step::Rows(vec![1, 2])]),
+        ("b", vec![wait(1), Step::Rows(vec![1])]),
+        ("c", vec![Step::Rows(vec![1]), wait(5), Step::Rows(vec![2])]),
+    ]);
+    let expected = ["a 00:01 1.0", "a 00:02 2.0", "b 00:01 1.0", "c 00:01 1.0", "c 00:02 2.0"];
+    assert_eq!(world.run().await.status, RunStatus::Ok);
+    assert_eq!(world.stored(), expected);
+
+    let mut one = World::new(std::mem::take(&mut world.script.splits));
+    one.settings.concurrency = 1;
+    one.run().await;
+    assert_eq!(one.stored(), expected, "the same at any concurrency");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_run_finds_only_duplicates_and_looks_where_they_are() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1, 2, 3])])]);
+    world.run().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let again = world.run().await;
+    assert_eq!((again.rows.read, again.rows.written, again.rows.duplicates), (3, 0, 3));
+    assert_eq!(world.stored().len(), 3);
+    assert_eq!(world.shelf.lock().unwrap().looked, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_that_fails_does_not_stop_the_others_and_leaves_no_trace() {
+    let gone = StageError::split(Category::ClientError, "no such coin");
+    let world = World::new(vec![
+        ("a", vec![Step::Rows(vec![1])]),
+        ("b", vec![Step::Rows(vec![1]), Step::Always(gone)]),
+        ("c", vec![Step::Rows(vec![1])]),
+    ]);
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Partial);
+    let statuses: Vec<_> = record.splits.iter().map(|split| split.status).collect();
+    assert_eq!(statuses, [SplitStatus::Ok, SplitStatus::Failed, SplitStatus::Ok]);
+    assert_eq!(record.splits[1].error.as_ref().unwrap().message, "no such coin");
+    assert_eq!(record.splits[1].attempts, 1, "what time does not heal is not retried");
+    assert_eq!(world.stored(), ["a 00:01 1.0", "c 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_error_is_retried_once_after_the_last_row_that_came() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1]), Step::Once(transient()), Step::Rows(vec![2])])]);
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Ok);
+    assert_eq!(record.splits[0].attempts, 2);
+    assert_eq!(*world.script.opened.lock().unwrap(), [("a".to_owned(), None), ("a".to_owned(), Some(1))]);
+    assert_eq!(world.stored(), ["a 00:01 1.0", "a 00:02 2.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_cannot_resume_starts_its_split_again_and_nothing_is_doubled() {
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1]), Step::Once(transient()), Step::Rows(vec![2])])]);
+    world.script.resumable = false;
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Ok);
+    assert_eq!((record.rows.read, record.rows.duplicates), (2, 0));
+    assert_eq!(world.stored(), ["a 00:01 1.0", "a 00:02 2.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_stays_fails_the_split_after_two_attempts() {
+    let world = World::new(vec![("a", vec![Step::Always(transient())])]);
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Failed);
+    assert_eq!(record.splits[0].attempts, 2);
+    assert_eq!(record.error.unwrap().message, "the line is dead");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_for_the_operator_ends_the_run_and_what_came_before_is_stored() {
+    let wrong_key = StageError::operator(Category::ClientError, "the key is wrong");
+    let world = World::new(vec![
+        ("a", vec![Step::Rows(vec![1])]),
+        ("b", vec![Step::Always(wrong_key)]),
+        ("c", vec![Step::Wait(Duration::from_secs(1)), Step::Rows(vec![1])]),
+    ]);
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Partial);
+    assert_eq!(record.splits[2].error.as_ref().unwrap().message, "the key is wrong", "splits that were not tried say why");
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_of_splits_failing_fails_the_run() {
+    let mut world = World::new(vec![]);
+    world.script.listing = Some(transient());
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Failed);
+    assert_eq!(record.error.unwrap().category, Category::Network);
+    assert!(record.splits.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_that_hangs_fails_at_the_deadline_and_the_others_are_stored() {
+    let mut world =
+        World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", vec![Step::Wait(Duration::from_secs(1_000_000)), Step::Rows(vec![1])])]);
+    world.settings.deadline = Duration::from_secs(60);
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Partial);
+    assert!(record.splits[1].error.as_ref().unwrap().message.contains("deadline"));
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+    assert!((record.ended_at.unwrap() - record.started_at).num_seconds() < 120);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejects_are_kept_once_and_counted_every_time() {
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1]), Step::Bad(2)])]);
+    let path = world.quarantine_file();
+    let first = world.run().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = world.run().await;
+    assert_eq!((first.rows.read, first.rows.rejected), (3, 2));
+    assert_eq!(second.rows.rejected, 2);
+    assert_eq!(first.status, RunStatus::Ok, "rejects alone do not change the outcome");
+    let text = std::fs::read_to_string(path).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.contains("\"rule\":\"script\"") && text.contains("\"split\":\"a\"") && text.contains(&first.run_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_reject_fail_fails_the_split() {
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1]), Step::Bad(1)]), ("b", vec![Step::Rows(vec![1])])]);
+    world.settings.on_reject = OnReject::Fail;
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Partial);
+    assert_eq!(record.splits[0].error.as_ref().unwrap().category, Category::Validation);
+    assert_eq!(world.stored(), ["b 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_limit_fails_the_run_and_drops_the_open_epoch() {
+    for limit in [Limit::Rows(1), Limit::Share(0.3)] {
+        let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 2])]), ("b", vec![Step::Bad(2)])]);
+        world.settings.abort = Some(limit);
+        let record = world.run().await;
+        assert_eq!(record.status, RunStatus::Failed, "{limit:?}");
+        assert!(record.error.as_ref().unwrap().message.contains("2 of 4 rows"), "{:?}", record.error);
+        assert!(world.stored().is_empty(), "{limit:?}");
+    }
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 2])]), ("b", vec![Step::Bad(2)])]);
+    world.settings.abort = Some(Limit::Share(0.5));
+    assert_eq!(world.run().await.status, RunStatus::Ok, "half is not more than half");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_stores_what_is_done_and_the_next_process_goes_on_with_it() {
+    let hour = Duration::from_secs(3600);
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", vec![Step::Wait(hour / 4), Step::Rows(vec![1])])]);
+    let cancel = CancellationToken::new();
+    let mut engine = world.engine();
+    let stop = cancel.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stop.cancel();
+    });
+    let request: RunRequest = engine.now(None);
+    let record = engine.run(&request, &cancel).await;
+    assert_eq!(record.status, RunStatus::Interrupted);
+    assert_eq!(world.stored(), ["a 00:01 1.0"]);
+
+    world.script.opened.lock().unwrap().clear();
+    let resumed = world.engine().resume(&CancellationToken::new(), true).await.unwrap().unwrap();
+    assert_eq!((resumed.run_id, resumed.status), (record.run_id, RunStatus::Ok));
+    assert_eq!(*world.script.opened.lock().unwrap(), [("b".to_owned(), None)], "only what was not done is read");
+    assert_eq!(world.stored(), ["a 00:01 1.0", "b 00:01 1.0"]);
+    assert!(world.engine().resume(&CancellationToken::new(), true).await.unwrap().is_none());
+}

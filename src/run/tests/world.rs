@@ -1,0 +1,385 @@
+//! A small world for the engine's own tests: a scripted source, a shelf for a sink, time that passes when nobody works.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_contract::arrow::{RecordBatch, SchemaRef};
+use pipeline_contract::testkit::{Answer, TestBudget, TestRandom, TestTransport};
+use pipeline_contract::{
+    BatchStream, Clock, Delivery, Epoch, Filter, Op, PlanError, Ports, Position, Read, Reader, RealDisk, Recovery, Reject, Row, RunContext, Sink,
+    SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Source, SourceCapabilities, Split, StageError, Trigger, async_trait, row_json, rows,
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::run::{CatchUp, Engine, OnReject, Overrun, Parts, RunRequest, Settings, SinkPart};
+use crate::stages::dedupe::{DedupePlan, OnConflict};
+use crate::state::{ModelStore, RunRecord, Store};
+
+rows! {
+    /// A row of the tests.
+    pub(super) struct Sample {
+        /// Which split it came from.
+        pub(super) series: String,
+        /// When.
+        pub(super) timestamp: DateTime<Utc>,
+        /// What.
+        pub(super) value: f64,
+    }
+}
+
+/// Tokio's clock, which stands still while something works when the test is `start_paused`.
+#[derive(Debug)]
+pub(super) struct TokioClock {
+    start: DateTime<Utc>,
+    began: tokio::time::Instant,
+    /// How far the wall clock was stepped, in seconds.
+    pub(super) stepped: std::sync::atomic::AtomicI64,
+}
+
+impl TokioClock {
+    pub(super) fn new(start: &str) -> Arc<Self> {
+        let start = start.parse().unwrap();
+        Arc::new(Self { start, began: tokio::time::Instant::now(), stepped: std::sync::atomic::AtomicI64::new(0) })
+    }
+}
+
+#[async_trait]
+impl Clock for TokioClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.start + self.began.elapsed() + TimeDelta::seconds(self.stepped.load(Ordering::SeqCst))
+    }
+    fn monotonic(&self) -> Duration {
+        self.began.elapsed()
+    }
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// One step of a split's script.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// Rows with these minutes, value = minute.
+    Rows(Vec<i64>),
+    /// Rows with these minutes and another value.
+    Other(Vec<i64>),
+    /// So many rows that are none.
+    Bad(usize),
+    /// An error, once: the next opening passes it.
+    Once(StageError),
+    /// An error, always.
+    Always(StageError),
+    /// A wait.
+    Wait(Duration),
+}
+
+/// A split and the position that it was opened with.
+type Opening = (String, Option<u64>);
+
+/// A source that does what its script says.
+#[derive(Clone)]
+pub(super) struct Script {
+    pub(super) splits: Vec<(&'static str, Vec<Step>)>,
+    pub(super) resumable: bool,
+    pub(super) listing: Option<StageError>,
+    /// Every opening: split and position.
+    pub(super) opened: Arc<Mutex<Vec<Opening>>>,
+    passed: Arc<Mutex<std::collections::HashSet<(String, usize)>>>,
+}
+
+impl Script {
+    pub(super) fn new(splits: Vec<(&'static str, Vec<Step>)>) -> Self {
+        Self { splits, resumable: true, listing: None, opened: Arc::default(), passed: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Source for Script {
+    fn schema(&self) -> SchemaRef {
+        Sample::schema()
+    }
+    fn capabilities(&self) -> SourceCapabilities {
+        SourceCapabilities { windows: true, resumable: self.resumable, requests_per_run: None }
+    }
+    async fn splits(&self, _: &RunContext) -> Result<Vec<Split>, StageError> {
+        match &self.listing {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.splits.iter().map(|(id, _)| Split::new(*id)).collect()),
+        }
+    }
+    async fn open(&self, split: &Split, resume: Option<Position>, run: &RunContext) -> Result<Box<dyn Reader>, StageError> {
+        let at = resume.and_then(|position| position.0.as_u64());
+        self.opened.lock().unwrap().push((split.id.clone(), at));
+        let steps = self.splits.iter().find(|(id, _)| *id == split.id).map(|(_, steps)| steps.clone()).unwrap_or_default();
+        let at = usize::try_from(at.unwrap_or(0)).unwrap();
+        Ok(Box::new(ScriptReader { split: split.id.clone(), steps, at, script: self.clone(), clock: Arc::clone(&run.ports.clock) }))
+    }
+    async fn probe(&self, _: &RunContext) -> Result<(), StageError> {
+        Ok(())
+    }
+}
+
+struct ScriptReader {
+    split: String,
+    steps: Vec<Step>,
+    at: usize,
+    script: Script,
+    clock: Arc<dyn Clock>,
+}
+
+pub(super) fn minute(minute: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::minutes(minute)
+}
+
+#[async_trait]
+impl Reader for ScriptReader {
+    #[expect(clippy::cast_precision_loss, reason = "small minutes")]
+    async fn read(&mut self) -> Result<Option<Read>, StageError> {
+        loop {
+            let Some(step) = self.steps.get(self.at).cloned() else { return Ok(None) };
+            let (minutes, add, bad) = match step {
+                Step::Wait(duration) => {
+                    self.clock.sleep(duration).await;
+                    self.at += 1;
+                    continue;
+                }
+                Step::Always(error) => return Err(error),
+                Step::Once(error) => {
+                    if self.script.passed.lock().unwrap().insert((self.split.clone(), self.at)) {
+                        return Err(error);
+                    }
+                    self.at += 1;
+                    continue;
+                }
+                Step::Rows(minutes) => (minutes, 0.0, 0),
+                Step::Other(minutes) => (minutes, 0.5, 0),
+                Step::Bad(count) => (Vec::new(), 0.0, count),
+            };
+            self.at += 1;
+            let rows: Vec<Sample> =
+                minutes.iter().map(|m| Sample { series: self.split.clone(), timestamp: minute(*m), value: *m as f64 + add }).collect();
+            let rejects = (0..bad).map(|n| Reject::new(json!({"n": n, "split": self.split}), "script", "a bad row")).collect();
+            return Ok(Some(Read { batch: Sample::batch(&rows), rejects, position: Position(json!(self.at)) }));
+        }
+    }
+}
+
+/// What a shelf holds and when it fails.
+#[derive(Default)]
+pub(super) struct ShelfState {
+    pub(super) committed: Vec<String>,
+    /// Prepared epochs that are not visible yet: what a crash between prepare and commit leaves.
+    pub(super) prepared: BTreeMap<Epoch, Vec<String>>,
+    /// Rows of this series cannot be written.
+    pub(super) refuses: Option<String>,
+    /// The next so many prepares fail with this.
+    pub(super) prepare_fails: Option<(u32, StageError)>,
+    /// The next so many commits fail.
+    pub(super) commit_fails: u32,
+    pub(super) recovered: Vec<(Option<Epoch>, bool)>,
+    pub(super) looked: usize,
+}
+
+/// A sink that keeps rows as texts.
+pub(super) struct Shelf {
+    pub(super) state: Arc<Mutex<ShelfState>>,
+    open: Vec<String>,
+}
+
+impl Shelf {
+    pub(super) fn new(state: &Arc<Mutex<ShelfState>>) -> Self {
+        Self { state: Arc::clone(state), open: Vec::new() }
+    }
+}
+
+fn texts(batch: &RecordBatch) -> Vec<String> {
+    (0..batch.num_rows())
+        .map(|row| {
+            let row = row_json(batch, row);
+            format!("{} {} {}", row["series"].as_str().unwrap(), &row["timestamp"].as_str().unwrap()[11..16], row["value"])
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Sink for Shelf {
+    fn plan(&mut self, input: &SinkInput) -> Result<SinkPlan, Vec<PlanError>> {
+        let stored = input.schema.fields().iter().map(|field| field.name().clone()).collect();
+        Ok(SinkPlan { stored, identity: json!({}), targets: vec!["shelf".to_owned()], warnings: Vec::new() })
+    }
+    fn capabilities(&self) -> SinkCapabilities {
+        SinkCapabilities { replace: true, delivery: Delivery::ExactlyOnce }
+    }
+    async fn recover(&mut self, _: &SinkContext, recovery: &Recovery) -> Result<(), StageError> {
+        let mut state = self.state.lock().unwrap();
+        let last = recovery.last.as_ref().map(|(epoch, _)| *epoch);
+        state.recovered.push((last, recovery.run_was_open));
+        let prepared = std::mem::take(&mut state.prepared);
+        for (epoch, rows) in prepared {
+            if Some(epoch) == last {
+                state.committed.extend(rows);
+            }
+        }
+        Ok(())
+    }
+    async fn write(&mut self, batch: &RecordBatch, op: Op) -> Result<(), StageError> {
+        let state = self.state.lock().unwrap();
+        for text in texts(batch) {
+            if state.refuses.as_ref().is_some_and(|series| text.starts_with(series.as_str())) {
+                return Err(StageError::split(pipeline_contract::Category::Storage, format!("{text} cannot be stored")));
+            }
+            self.open.push(if op == Op::Replace { format!("replace {text}") } else { text });
+        }
+        Ok(())
+    }
+    async fn look(&mut self, stored: &RecordBatch) -> Result<(), StageError> {
+        self.state.lock().unwrap().looked += stored.num_rows();
+        Ok(())
+    }
+    async fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
+        let mut state = self.state.lock().unwrap();
+        if let Some((times, error)) = state.prepare_fails.take() {
+            if times > 1 {
+                state.prepare_fails = Some((times - 1, error.clone()));
+            }
+            return Err(error);
+        }
+        state.prepared.insert(epoch, std::mem::take(&mut self.open));
+        Ok(SinkState([("rows".to_owned(), json!(state.committed.len()))].into()))
+    }
+    async fn commit(&mut self, epoch: Epoch, _: &SinkState) -> Result<(), StageError> {
+        let mut state = self.state.lock().unwrap();
+        if state.commit_fails > 0 {
+            state.commit_fails -= 1;
+            return Err(StageError::operator(pipeline_contract::Category::Storage, "the shelf is stuck"));
+        }
+        if let Some(rows) = state.prepared.remove(&epoch) {
+            state.committed.extend(rows);
+        }
+        Ok(())
+    }
+    async fn abort(&mut self) -> Result<(), StageError> {
+        self.open.clear();
+        self.state.lock().unwrap().prepared.clear();
+        Ok(())
+    }
+    async fn read_back(&self, _: &SinkContext, _: &Filter) -> Result<Box<dyn BatchStream>, StageError> {
+        Err(StageError::developer("the shelf is not read"))
+    }
+    async fn adopt(&self, _: &SinkContext) -> Result<SinkState, StageError> {
+        Ok(SinkState::default())
+    }
+    async fn probe(&self, _: &SinkContext) -> Result<(), StageError> {
+        Ok(())
+    }
+}
+
+/// Ticks at every whole number of minutes.
+pub(super) struct EveryMinutes(pub(super) i64);
+
+impl Trigger for EveryMinutes {
+    fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let step = self.0 * 60;
+        DateTime::from_timestamp((after.timestamp().div_euclid(step) + 1) * step, 0)
+    }
+    fn period(&self) -> Option<Duration> {
+        Some(Duration::from_secs(u64::try_from(self.0).unwrap() * 60))
+    }
+}
+
+/// Everything that a test's process would find again after a restart, and the script of its source.
+pub(super) struct World {
+    pub(super) script: Script,
+    pub(super) store: ModelStore,
+    pub(super) shelf: Arc<Mutex<ShelfState>>,
+    pub(super) clock: Arc<TokioClock>,
+    pub(super) settings: Settings,
+    pub(super) on_conflict: OnConflict,
+    pub(super) quarantine: Option<std::path::PathBuf>,
+    pub(super) runs: Arc<AtomicU32>,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) fn new(splits: Vec<(&'static str, Vec<Step>)>) -> Self {
+        Self {
+            script: Script::new(splits),
+            store: ModelStore::default(),
+            shelf: Arc::default(),
+            clock: TokioClock::new("2026-05-19T15:37:20Z"),
+            settings: Settings {
+                concurrency: 4,
+                epoch_rows: 1000,
+                epoch_interval: Duration::from_secs(10),
+                deadline: Duration::from_secs(3000),
+                window_deadline: Duration::from_secs(3000),
+                catch_up: CatchUp::Latest,
+                overrun: Overrun::Skip,
+                keep_runs: 100_000,
+                on_reject: OnReject::Quarantine,
+                warn: None,
+                abort: None,
+            },
+            on_conflict: OnConflict::KeepFirst,
+            quarantine: None,
+            runs: Arc::default(),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(super) fn quarantine_file(&mut self) -> std::path::PathBuf {
+        let path = self.dir.path().join("rejects.jsonl");
+        self.quarantine = Some(path.clone());
+        path
+    }
+
+    pub(super) fn ports(&self) -> Ports {
+        Ports {
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            random: TestRandom::new(1),
+            disk: Arc::new(RealDisk),
+            transport: TestTransport::in_turn(Vec::<Answer>::new()),
+            budget: Arc::new(TestBudget::default()),
+        }
+    }
+
+    /// A new process.
+    pub(super) fn engine(&self) -> Engine {
+        let stored: Vec<String> = Sample::schema().fields().iter().map(|field| field.name().clone()).collect();
+        let keys = ["series".to_owned(), "timestamp".to_owned()];
+        let parts = Parts {
+            name: Arc::from("test"),
+            settings: self.settings.clone(),
+            trigger: Box::new(EveryMinutes(60)),
+            source: Arc::new(self.script.clone()),
+            transforms: Vec::new().into(),
+            validator: None,
+            dedupe: Some(DedupePlan::new(&Sample::schema(), &keys, &stored, self.on_conflict).unwrap()),
+            sinks: vec![SinkPart { id: "sink.0".to_owned(), sink: Box::new(Shelf::new(&self.shelf)) }],
+            quarantine: self.quarantine.clone(),
+            stage_inputs: vec![Sample::schema()],
+        };
+        let store: Arc<dyn Store> = Arc::new(self.store.clone());
+        let runs = Arc::clone(&self.runs);
+        let observer: crate::run::Observer = Arc::new(move |event| {
+            if matches!(event, crate::run::RunEvent::Ended) {
+                runs.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Engine::new(parts, store, self.ports(), self.dir.path().to_path_buf(), observer).unwrap()
+    }
+
+    pub(super) async fn run(&self) -> RunRecord {
+        let mut engine = self.engine();
+        let request = RunRequest { ..engine.now(None) };
+        engine.run(&request, &CancellationToken::new()).await
+    }
+
+    pub(super) fn stored(&self) -> Vec<String> {
+        self.shelf.lock().unwrap().committed.clone()
+    }
+}

@@ -1,0 +1,238 @@
+//! One split at work: read, transform, validate, hand on. Retried once when time heals its error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pipeline_contract::arrow::RecordBatch;
+use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Split, StageError, Transform, TransformRun};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::stages::validate::Validator;
+
+/// How often a split is opened at most: once, and once more.
+const ATTEMPTS: u32 = 2;
+/// How many chunks a split may be ahead of the one whose turn it is.
+const AHEAD: usize = 4;
+/// The wait before a split is opened again when the far side did not say.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A reject and the stage that it failed at: `source`, `transforms.N`, `validate` or `dedupe`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StagedReject {
+    pub(crate) stage: String,
+    pub(crate) reject: Reject,
+}
+
+/// Rows that are ready for dedupe.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunk {
+    pub(crate) batch: RecordBatch,
+    pub(crate) rejects: Vec<StagedReject>,
+    /// Rows that the source brought, rejects included.
+    pub(crate) read: u64,
+    /// Rows that a transform left out without rejecting them.
+    pub(crate) filtered: u64,
+    /// Where the reader is after these rows; `None` when it cannot be opened there.
+    pub(crate) position: Option<Position>,
+}
+
+/// What a worker says.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Chunk(Chunk),
+    /// Everything that was sent and not passed on is void: the split starts again.
+    Restart,
+    Done,
+    Failed(StageError),
+}
+
+/// What rows go through between source and dedupe.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) transforms: Arc<[Box<dyn Transform>]>,
+    pub(crate) validator: Option<Arc<Validator>>,
+}
+
+/// A split at work in a task of its own.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) messages: mpsc::Receiver<Message>,
+    pub(crate) attempts: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Worker {
+    /// Starts reading a split, from its start or after `resume`.
+    pub(crate) fn start(index: usize, split: Split, resume: Option<Position>, route: Route, run: RunContext) -> Self {
+        let (sender, messages) = mpsc::channel(AHEAD);
+        let attempts = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&attempts);
+        let task = tokio::spawn(async move {
+            let last = work(&split, resume, &route, &run, &sender, &count).await;
+            // Nobody listens when the run has ended: then there is nothing to say.
+            let _ = sender.send(last).await;
+        });
+        Self { index, messages, attempts, task }
+    }
+}
+
+async fn work(
+    split: &Split,
+    mut resume: Option<Position>,
+    route: &Route,
+    run: &RunContext,
+    sender: &mpsc::Sender<Message>,
+    attempts: &AtomicU32,
+) -> Message {
+    let resumable = route.source.capabilities().resumable;
+    let mut stages = Stages::new(route, split);
+    loop {
+        let attempt = attempts.fetch_add(1, Ordering::SeqCst) + 1;
+        let error = match read_split(split, &mut resume, resumable, &mut stages, route, run, sender).await {
+            Ok(()) => return Message::Done,
+            Err(error) => error,
+        };
+        let Act::Time { retry_after } = error.act else { return Message::Failed(error) };
+        let pause = retry_after.unwrap_or(PAUSE);
+        if attempt >= ATTEMPTS || run.cancel.is_cancelled() || pause >= run.time_left() {
+            return Message::Failed(error);
+        }
+        tracing::warn!(split = %split.id, wait = %humantime::format_duration(whole_millis(pause)), reason = %error, "the split is tried once more");
+        run.ports.clock.sleep(pause).await;
+        if !resumable {
+            stages = Stages::new(route, split);
+            if sender.send(Message::Restart).await.is_err() {
+                return Message::Failed(error);
+            }
+        }
+    }
+}
+
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+async fn read_split(
+    split: &Split,
+    resume: &mut Option<Position>,
+    resumable: bool,
+    stages: &mut Stages,
+    route: &Route,
+    run: &RunContext,
+    sender: &mpsc::Sender<Message>,
+) -> Result<(), StageError> {
+    let gone = || StageError::developer("the run ended while the split was read");
+    let mut reader = route.source.open(split, resume.clone(), run).await?;
+    while let Some(read) = reader.read().await? {
+        if read.batch.schema_ref().fields() != route.source.schema().fields() {
+            return Err(StageError::developer(format!("split {}: the source brought other columns than its schema says", split.id)));
+        }
+        let mut chunk = stages.apply(read.batch, read.rejects)?;
+        if resumable {
+            *resume = Some(read.position.clone());
+            chunk.position = Some(read.position);
+        }
+        sender.send(Message::Chunk(chunk)).await.map_err(|_| gone())?;
+    }
+    if let Some(chunk) = stages.finish()? {
+        sender.send(Message::Chunk(chunk)).await.map_err(|_| gone())?;
+    }
+    Ok(())
+}
+
+/// The transforms and the validation of one split.
+struct Stages {
+    transforms: Vec<Box<dyn TransformRun>>,
+    validator: Option<Arc<Validator>>,
+}
+
+impl Stages {
+    fn new(route: &Route, split: &Split) -> Self {
+        Self { transforms: route.transforms.iter().map(|t| t.start(split)).collect(), validator: route.validator.clone() }
+    }
+
+    fn apply(&mut self, batch: RecordBatch, rejects: Vec<Reject>) -> Result<Chunk, StageError> {
+        let read = count(batch.num_rows() + rejects.len());
+        let mut chunk = Chunk { batch, rejects: staged("source", rejects).collect(), read, filtered: 0, position: None };
+        self.apply_from(0, &mut chunk)?;
+        Ok(chunk)
+    }
+
+    /// Takes a chunk through the transforms from the given one on, and through validation.
+    fn apply_from(&mut self, first: usize, chunk: &mut Chunk) -> Result<(), StageError> {
+        for (place, transform) in self.transforms.iter_mut().enumerate().skip(first) {
+            let before = chunk.batch.num_rows();
+            let applied = transform.apply(chunk.batch.clone())?;
+            chunk.filtered += count(before.saturating_sub(applied.batch.num_rows() + applied.rejects.len()));
+            chunk.batch = applied.batch;
+            chunk.rejects.extend(staged(&format!("transforms.{place}"), applied.rejects));
+        }
+        if let Some(validator) = &self.validator {
+            let applied = validator.apply(&chunk.batch)?;
+            chunk.batch = applied.batch;
+            chunk.rejects.extend(staged("validate", applied.rejects));
+        }
+        Ok(())
+    }
+
+    /// What the transforms still held.
+    fn finish(&mut self) -> Result<Option<Chunk>, StageError> {
+        let mut held: Option<Chunk> = None;
+        for place in 0..self.transforms.len() {
+            let Some(last) = self.transforms.get_mut(place).map(|t| t.finish()).transpose()?.flatten() else { continue };
+            let mut chunk = Chunk {
+                batch: last.batch,
+                rejects: staged(&format!("transforms.{place}"), last.rejects).collect(),
+                read: 0,
+                filtered: 0,
+                position: None,
+            };
+            self.apply_from(place + 1, &mut chunk)?;
+            held = Some(match held {
+                None => chunk,
+                Some(mut before) => {
+                    before.batch = pipeline_contract::arrow::select::concat::concat_batches(chunk.batch.schema_ref(), [&before.batch, &chunk.batch])
+                        .map_err(|error| StageError::developer(format!("transforms brought unlike batches: {error}")))?;
+                    before.rejects.extend(chunk.rejects);
+                    before.filtered += chunk.filtered;
+                    before
+                }
+            });
+        }
+        Ok(held)
+    }
+}
+
+fn staged(stage: &str, rejects: Vec<Reject>) -> impl Iterator<Item = StagedReject> + use<> {
+    let stage = stage.to_owned();
+    rejects.into_iter().map(move |reject| StagedReject { stage: stage.clone(), reject })
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}
+
+/// Takes rows that were rejected once through the stages again, from the stage that rejected them on.
+pub(crate) fn replay(route: &Route, split: &Split, stage: &str, batch: RecordBatch) -> Result<Chunk, StageError> {
+    let mut stages = Stages::new(route, split);
+    let first = match stage.strip_prefix("transforms.") {
+        Some(place) => place.parse().map_err(|_| StageError::split(Category::Validation, format!("there is no stage {stage}")))?,
+        None => stages.transforms.len(),
+    };
+    let read = count(batch.num_rows());
+    let mut chunk = Chunk { batch, rejects: Vec::new(), read, filtered: 0, position: None };
+    stages.apply_from(first, &mut chunk)?;
+    if let Some(last) = stages.finish()? {
+        return Err(StageError::developer(format!("a transform held {} rows back; rows cannot be replayed through it", last.batch.num_rows())));
+    }
+    Ok(chunk)
+}

@@ -1,0 +1,284 @@
+//! The keys of one series in one stretch of time, and the bytes they are stored as.
+//!
+//! Version 1 of the bytes, numbers little-endian, `varint` as in LEB128:
+//!
+//! | part | |
+//! |---|---|
+//! | 1 byte | the version, 1 |
+//! | varint | how many times |
+//! | 8 bytes | the first time, microseconds since 1970; only when there is one |
+//! | varint | the step: the greatest common divisor of the distances; only when there are two |
+//! | varints | the distance of each further time to the one before it, in steps |
+//! | 8 bytes each | the fingerprints, in the order of the times |
+//! | 4 bytes | the low half of the 64-bit XXH3 of all before |
+//!
+//! A regular series costs 9 bytes a row.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+const VERSION: u8 = 1;
+const CHECKSUM: usize = 4;
+
+/// Times and the fingerprints of their rows, by time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chunk {
+    times: Vec<i64>,
+    prints: Vec<u64>,
+}
+
+impl Chunk {
+    /// Where `time` is, or where it would be.
+    #[inline]
+    pub(super) fn find(&self, time: i64) -> Result<usize, usize> {
+        // Rows usually come in the order of time.
+        match self.times.last() {
+            Some(last) if *last >= time => self.times.binary_search(&time),
+            _ => Err(self.times.len()),
+        }
+    }
+
+    /// The fingerprint at a place that `find` answered.
+    pub(super) fn print_mut(&mut self, place: usize) -> Option<&mut u64> {
+        self.prints.get_mut(place)
+    }
+
+    /// Adds a time at the place that `find` answered.
+    #[inline]
+    pub(super) fn insert(&mut self, place: usize, time: i64, print: u64) {
+        self.times.insert(place, time);
+        self.prints.insert(place, print);
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(super) fn weight(&self) -> usize {
+        (self.times.capacity() + self.prints.capacity()) * 8
+    }
+
+    /// The first and the last time.
+    pub(super) fn span(&self) -> Option<(i64, i64)> {
+        self.times.first().copied().zip(self.times.last().copied())
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.times.len() * 9 + 32);
+        bytes.push(VERSION);
+        varint(self.times.len() as u64, &mut bytes);
+        if let Some(first) = self.times.first() {
+            bytes.extend_from_slice(&first.to_le_bytes());
+        }
+        let step = self.distances().fold(0, gcd);
+        if step > 0 {
+            varint(step, &mut bytes);
+            self.distances().for_each(|distance| varint(distance / step, &mut bytes));
+        }
+        self.prints.iter().for_each(|print| bytes.extend_from_slice(&print.to_le_bytes()));
+        let checksum = checksum(&bytes);
+        bytes.extend_from_slice(&checksum);
+        bytes
+    }
+
+    fn distances(&self) -> impl Iterator<Item = u64> {
+        self.times.array_windows().map(|[a, b]| b.abs_diff(*a))
+    }
+
+    /// Reads what `encode` wrote; `Err` says what is wrong with anything else.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        let (content, stored) = bytes.split_last_chunk::<CHECKSUM>().ok_or("it is cut off")?;
+        if checksum(content) != *stored {
+            return Err("its checksum does not fit");
+        }
+        Self::decode_content(content)
+    }
+
+    fn decode_content(content: &[u8]) -> Result<Self, &'static str> {
+        let mut rest = content;
+        match take::<1>(&mut rest)? {
+            [VERSION] => {}
+            _ => return Err("it has an unknown version"),
+        }
+        let count = usize::try_from(take_varint(&mut rest)?).map_err(|_| "it claims too many times")?;
+        // Every time has a fingerprint of 8 bytes: what is claimed cannot be more than what is there.
+        if count > rest.len() / 8 {
+            return Err("it claims too many times");
+        }
+        let mut chunk = Self { times: Vec::with_capacity(count), prints: Vec::with_capacity(count) };
+        if count > 0 {
+            chunk.times.push(i64::from_le_bytes(take(&mut rest)?));
+        }
+        let step = if count > 1 { take_varint(&mut rest)? } else { 0 };
+        while let Some(last) = chunk.times.last().filter(|_| chunk.times.len() < count) {
+            let distance = take_varint(&mut rest)?.checked_mul(step).filter(|distance| *distance > 0);
+            let next = distance.and_then(|distance| last.checked_add_unsigned(distance)).ok_or("its times are out of order")?;
+            chunk.times.push(next);
+        }
+        for _ in 0..count {
+            chunk.prints.push(u64::from_le_bytes(take(&mut rest)?));
+        }
+        if rest.is_empty() { Ok(chunk) } else { Err("it has bytes to spare") }
+    }
+}
+
+fn checksum(content: &[u8]) -> [u8; CHECKSUM] {
+    let [a, b, c, d, ..] = xxh3_64(content).to_le_bytes();
+    [a, b, c, d]
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+fn varint(mut value: u64, into: &mut Vec<u8>) {
+    while value >= 0x80 {
+        into.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    into.push(value.to_le_bytes()[0]);
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {
+    let (taken, left) = rest.split_first_chunk::<N>().ok_or("it is cut off")?;
+    *rest = left;
+    Ok(*taken)
+}
+
+fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let [byte] = take(rest)?;
+        let bits = u64::from(byte & 0x7f);
+        if (bits << shift) >> shift != bits {
+            return Err("it has a number that is too large");
+        }
+        value |= bits << shift;
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err("it has a number that is too long")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunk(entries: impl IntoIterator<Item = (i64, u64)>) -> Chunk {
+        let (times, prints) = entries.into_iter().unzip();
+        Chunk { times, prints }
+    }
+
+    // The expected bytes were made by another implementation, from the documentation above.
+    #[test]
+    fn bytes_never_change() {
+        let hex = |chunk: &Chunk| chunk.encode().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(&Chunk::default()), "0100c07672ce");
+        assert_eq!(hex(&chunk([(-1, 2)])), "0101ffffffffffffffff02000000000000002bd8e5fa");
+        let hour = 3_600_000_000;
+        assert_eq!(
+            hex(&chunk([(0, 1), (hour, u64::MAX), (3 * hour, 3)])),
+            "0103000000000000000080c8ceb40d01020100000000000000ffffffffffffffff0300000000000000da7a188c"
+        );
+    }
+
+    #[test]
+    fn a_regular_series_costs_nine_bytes_a_row() {
+        let regular = chunk((0..512).map(|hour| (hour * 3_600_000_000, 7)));
+        assert!(regular.encode().len() < 512 * 9 + 24);
+    }
+
+    #[test]
+    fn the_widest_times_are_kept() {
+        for wide in [chunk([(i64::MIN, 1), (i64::MAX, 2)]), chunk([(i64::MIN, 1), (0, 3), (i64::MAX, 2)])] {
+            assert_eq!(Chunk::decode(&wide.encode()), Ok(wide));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let good = chunk([(0, 1), (5, 2), (7, 3)]).encode();
+        assert!(Chunk::decode(&good).is_ok());
+        for cut in 0..good.len() {
+            assert!(Chunk::decode(&good[..cut]).is_err(), "cut at {cut}");
+        }
+        for place in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 0x10;
+            assert!(Chunk::decode(&bad).is_err(), "changed at {place}");
+        }
+        let content = |bytes: &[u8]| Chunk::decode_content(bytes).unwrap_err();
+        assert_eq!(content(&[2, 0]), "it has an unknown version");
+        assert_eq!(content(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f]), "it claims too many times");
+        assert_eq!(content(&[1, 0, 0]), "it has bytes to spare");
+        assert_eq!(content(&[1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]), "it has a number that is too large");
+        for (step, distance) in [(0, 1), (1, 0)] {
+            let twice = [&[1, 2][..], &[0; 8], &[step, distance], &[0; 16]].concat();
+            assert_eq!(content(&twice), "its times are out of order");
+        }
+    }
+
+    #[test]
+    fn finding_and_inserting_keeps_the_order() {
+        let mut chunk = Chunk::default();
+        let mut model = BTreeMap::new();
+        for time in [5, 9, 1, 7, -3, 10, 6] {
+            let place = chunk.find(time).unwrap_err();
+            chunk.insert(place, time, time.cast_unsigned());
+            model.insert(time, time.cast_unsigned());
+            for known in model.keys() {
+                assert!(chunk.find(*known).is_ok());
+            }
+        }
+        assert_eq!(chunk.times, model.keys().copied().collect::<Vec<_>>());
+        assert_eq!(chunk.prints, model.values().copied().collect::<Vec<_>>());
+        assert_eq!(chunk.span(), Some((-3, 10)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(entries in prop::collection::btree_map(any::<i64>(), any::<u64>(), 0..200)) {
+            let chunk = chunk(entries);
+            prop_assert_eq!(Chunk::decode(&chunk.encode()), Ok(chunk));
+        }
+
+        #[test]
+        fn regular_times_are_decoded(first in any::<i32>(), step in 1..i64::from(u32::MAX), distances in prop::collection::vec(1..300_i64, 0..200)) {
+            let mut time = i64::from(first);
+            let mut entries = vec![(time, 1)];
+            for distance in distances {
+                time += distance * step;
+                entries.push((time, time.cast_unsigned()));
+            }
+            let chunk = chunk(entries);
+            prop_assert_eq!(Chunk::decode(&chunk.encode()), Ok(chunk));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..300), versioned in any::<bool>()) {
+            let _ = Chunk::decode(&bytes);
+            if versioned && let Some(first) = bytes.first_mut() {
+                *first = VERSION;
+            }
+            if let Ok(chunk) = Chunk::decode_content(&bytes) {
+                prop_assert!(chunk.times.is_sorted_by(|a, b| a < b));
+                prop_assert_eq!(chunk.times.len(), chunk.prints.len());
+            }
+        }
+
+        #[test]
+        fn small_damage_is_decoded_or_refused(entries in prop::collection::btree_map(-1000..1000_i64, any::<u64>(), 1..20), place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = chunk(entries).encode();
+            bytes.truncate(bytes.len() - CHECKSUM);
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+            if let Ok(chunk) = Chunk::decode_content(&bytes) {
+                prop_assert!(chunk.times.is_sorted_by(|a, b| a < b));
+            }
+        }
+    }
+}

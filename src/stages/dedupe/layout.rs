@@ -1,0 +1,96 @@
+//! What the two layouts of keys have in common.
+
+use arrow::RecordBatch;
+use arrow::array::TimestampMicrosecondArray;
+use arrow::buffer::NullBuffer;
+use pipeline_contract::{StageError, arrow};
+
+use super::Plan;
+use super::key::{Column, fingerprint};
+use crate::state::{DedupeChanges, Store};
+
+/// Where the key of a row is, until the batch is settled. Equal keys have equal places.
+pub(super) type Place = (u32, i64);
+
+/// The place of a row without a key. It is never put.
+pub(super) const NOWHERE: Place = (u32::MAX, 0);
+
+/// What was known of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing.
+    New,
+    /// It, with this fingerprint.
+    Same,
+    /// It, with another fingerprint.
+    Other,
+}
+
+/// Keys and their fingerprints: what the store holds, and on top of it what the open epoch changes.
+pub(super) trait Layout {
+    /// Finds the place of every row's key, and loads what the store knows of it. After an error nothing has changed.
+    fn locate(&mut self, rows: &Rows<'_>, store: &dyn Store) -> Result<Vec<Place>, StageError>;
+
+    /// Adds a key; one that is known keeps its fingerprint unless `replace`.
+    fn put(&mut self, place: Place, print: u64, replace: bool) -> Seen;
+
+    /// The batch is done: its places are void.
+    fn settle(&mut self);
+
+    /// What the open epoch changes.
+    fn changes(&self) -> DedupeChanges;
+
+    /// The store holds what the open epoch changed.
+    fn committed(&mut self);
+
+    /// What the open epoch changed is forgotten; what the store holds is the truth, whatever that is.
+    fn abort(&mut self);
+}
+
+/// A batch as the dedupe stage sees it.
+pub(super) struct Rows<'a> {
+    /// How many.
+    pub(super) len: usize,
+    /// The columns of the key, without the time of a series.
+    pub(super) key: Vec<Column<'a>>,
+    /// The time of a series.
+    pub(super) time: Option<&'a TimestampMicrosecondArray>,
+    others: Vec<Column<'a>>,
+    nulls: Option<NullBuffer>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn of(plan: &Plan, batch: &'a RecordBatch) -> Result<Self, StageError> {
+        let mut rows = Self { len: batch.num_rows(), key: Vec::new(), time: None, others: Vec::new(), nulls: None };
+        for column in &plan.keys {
+            let typed = Column::of(batch, column.place, column.ty)?;
+            rows.nulls = NullBuffer::union(rows.nulls.as_ref(), typed.nulls());
+            match typed {
+                Column::Timestamp(time) if plan.series_time => rows.time = Some(time),
+                _ => rows.key.push(typed),
+            }
+        }
+        rows.others = plan.others.iter().map(|column| Column::of(batch, column.place, column.ty)).collect::<Result<_, _>>()?;
+        Ok(rows)
+    }
+
+    /// Does the row lack a part of its key?
+    #[inline]
+    pub(super) fn lacks_key(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    /// The row's key as bytes, without the time of a series.
+    #[inline]
+    pub(super) fn key_bytes(&self, row: usize, into: &mut Vec<u8>) {
+        into.clear();
+        for column in &self.key {
+            column.key(row, into);
+        }
+    }
+
+    #[inline]
+    pub(super) fn fingerprint(&self, row: usize, buffer: &mut Vec<u8>) -> u64 {
+        fingerprint(&self.others, row, buffer)
+    }
+}

@@ -1,0 +1,267 @@
+//! Tells rows that are stored already from new ones: exact on keys.
+//!
+//! A **duplicate** has the key of another row and the same values in all other stored columns; a **conflict** has the key and other values. The
+//! values are compared by a 64-bit fingerprint. What is known of keys lives in the [`Store`]; a [`Deduper`] loads the part that a batch
+//! touches and keeps what the open epoch changes until that is committed or given up.
+//!
+//! Keys with one timestamp are a series and a time, kept in chunks; all others are rows of a table, which is slower.
+
+mod chunk;
+mod key;
+mod keyed;
+mod layout;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::buffer::BooleanBuffer;
+use arrow::{RecordBatch, SchemaRef};
+use pipeline_contract::{ColumnType, Reject, StageError, arrow, cell_json, row_json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::keyed::Keyed;
+use self::layout::{Layout, Place, Rows, Seen};
+use self::series::Series;
+use crate::state::{DedupeChanges, Store};
+
+/// What becomes of a row whose key is stored already with other values. It is counted as a conflict in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// The stored row stays; the new one is left out.
+    #[default]
+    KeepFirst,
+    /// The new row takes the place of the stored one. Needs a sink that can replace.
+    KeepLast,
+    /// The new row is rejected, under the rule `conflict`.
+    Reject,
+}
+
+/// A column of the batches to come.
+#[derive(Debug)]
+struct PlannedColumn {
+    name: String,
+    place: usize,
+    ty: ColumnType,
+}
+
+#[derive(Debug)]
+struct Plan {
+    keys: Vec<PlannedColumn>,
+    others: Vec<PlannedColumn>,
+    on_conflict: OnConflict,
+    series_time: bool,
+}
+
+/// Which columns are the key, which make the fingerprint, and what becomes of a conflict.
+#[derive(Clone, Debug)]
+pub struct DedupePlan(Arc<Plan>);
+
+impl DedupePlan {
+    /// Plans for batches of this schema: `keys` are the columns of the key; `stored` are those whose values are compared, in an order that must
+    /// not change while the state lives. Keys among `stored` are left out of the comparison.
+    ///
+    /// # Errors
+    /// When a column is missing or has a type that pipelines do not speak, or there is no key: the caller has checked all that.
+    pub fn new(schema: &SchemaRef, keys: &[String], stored: &[String], on_conflict: OnConflict) -> Result<Self, StageError> {
+        let planned = |name: &String| {
+            let (place, field) =
+                schema.column_with_name(name).ok_or_else(|| StageError::developer(format!("dedupe: there is no column {name:?}")))?;
+            let ty = ColumnType::of(field.data_type())
+                .ok_or_else(|| StageError::developer(format!("dedupe: the column {name:?} has the type {}", field.data_type())))?;
+            Ok(PlannedColumn { name: name.clone(), place, ty })
+        };
+        let keys = keys.iter().map(planned).collect::<Result<Vec<_>, StageError>>()?;
+        if keys.is_empty() {
+            return Err(StageError::developer("dedupe: there is no key"));
+        }
+        let is_key = |name: &String| keys.iter().any(|key| key.name == *name);
+        let others = stored.iter().filter(|name| !is_key(name)).map(planned).collect::<Result<_, StageError>>()?;
+        let series_time = keys.iter().filter(|key| key.ty == ColumnType::Timestamp).count() == 1;
+        Ok(Self(Arc::new(Plan { keys, others, on_conflict, series_time })))
+    }
+
+    /// Is the key a series and a time, which is fast? That is: is exactly one of its columns a timestamp?
+    pub fn is_series_time(&self) -> bool {
+        self.0.series_time
+    }
+
+    /// What becomes of a conflict.
+    pub fn on_conflict(&self) -> OnConflict {
+        self.0.on_conflict
+    }
+}
+
+/// What became of a batch. Every row is in `append` or in `replace`, or counts as a duplicate or a conflict, or is a reject; a row that a
+/// later one of the same batch replaced is dropped.
+#[derive(Clone, Debug)]
+pub struct Deduped {
+    /// Rows whose key is new.
+    pub append: RecordBatch,
+    /// Rows that take the place of the one with their key, stored or written in this epoch; one a key. Only with [`OnConflict::KeepLast`].
+    pub replace: RecordBatch,
+    /// Rows that are not written because their key is there already, stored or about to be: for [`Sink::look`](pipeline_contract::Sink::look).
+    pub stored: RecordBatch,
+    /// How many rows have key and values of one that is there already.
+    pub duplicates: u64,
+    /// How many rows have the key of one that is there already and other values, whatever became of them.
+    pub conflicts: u64,
+    /// Rows without a whole key (rule `null_key`) and, with [`OnConflict::Reject`], conflicts (rule `conflict`).
+    pub rejects: Vec<Reject>,
+}
+
+/// What becomes of a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Append,
+    Replace,
+    Stored,
+    Dropped,
+}
+
+enum Kind {
+    Series(Series),
+    Keyed(Keyed),
+}
+
+/// The dedupe stage of one pipeline.
+pub struct Deduper {
+    plan: DedupePlan,
+    store: Arc<dyn Store>,
+    kind: Kind,
+}
+
+impl Deduper {
+    /// A stage that knows what the store holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn new(plan: DedupePlan, store: Arc<dyn Store>) -> Result<Self, StageError> {
+        let kind = if plan.is_series_time() { Kind::Series(Series::default()) } else { Kind::Keyed(Keyed::default()) };
+        Ok(Self { plan, store, kind })
+    }
+
+    /// Sorts the rows of a batch; new keys are known from now on.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or what it holds is damaged. Nothing of the batch is known then.
+    pub fn apply(&mut self, batch: &RecordBatch) -> Result<Deduped, StageError> {
+        let Self { plan: DedupePlan(plan), store, kind } = self;
+        match kind {
+            Kind::Series(layout) => apply(plan, layout, &**store, batch),
+            Kind::Keyed(layout) => apply(plan, layout, &**store, batch),
+        }
+    }
+
+    /// What the open epoch changes in the store.
+    pub fn changes(&self) -> DedupeChanges {
+        self.layout().changes()
+    }
+
+    /// The store holds what [`Deduper::changes`] said: a new epoch begins.
+    pub fn committed(&mut self) {
+        self.layout_mut().committed();
+    }
+
+    /// What the store holds is the truth: a new epoch begins. Right also after a commit whose outcome is unknown.
+    pub fn abort(&mut self) {
+        self.layout_mut().abort();
+    }
+
+    fn layout(&self) -> &dyn Layout {
+        match &self.kind {
+            Kind::Series(layout) => layout,
+            Kind::Keyed(layout) => layout,
+        }
+    }
+
+    fn layout_mut(&mut self) -> &mut dyn Layout {
+        match &mut self.kind {
+            Kind::Series(layout) => layout,
+            Kind::Keyed(layout) => layout,
+        }
+    }
+}
+
+fn apply(plan: &Plan, layout: &mut impl Layout, store: &dyn Store, batch: &RecordBatch) -> Result<Deduped, StageError> {
+    let rows = Rows::of(plan, batch)?;
+    let places = layout.locate(&rows, store)?;
+    let keep_last = plan.on_conflict == OnConflict::KeepLast;
+    let mut fates = vec![Fate::Append; rows.len];
+    // With keep_last, the row of this batch that holds a key.
+    let mut holders: HashMap<Place, usize> = HashMap::new();
+    let (mut duplicates, mut conflicts) = (0, 0);
+    let mut rejects = Vec::new();
+    let mut buffer = Vec::new();
+    for (row, place) in places.into_iter().enumerate() {
+        if rows.lacks_key(row) {
+            rejects.push(without_key(plan, batch, row));
+            fates[row] = Fate::Dropped;
+            continue;
+        }
+        match layout.put(place, rows.fingerprint(row, &mut buffer), keep_last) {
+            Seen::New if keep_last => {
+                holders.insert(place, row);
+            }
+            Seen::New => {}
+            Seen::Same => {
+                duplicates += 1;
+                fates[row] = Fate::Stored;
+            }
+            Seen::Other => {
+                conflicts += 1;
+                fates[row] = match plan.on_conflict {
+                    OnConflict::KeepFirst => Fate::Stored,
+                    OnConflict::Reject => {
+                        rejects.push(conflict(plan, batch, row));
+                        Fate::Stored
+                    }
+                    OnConflict::KeepLast => match holders.insert(place, row) {
+                        Some(earlier) => std::mem::replace(&mut fates[earlier], Fate::Dropped),
+                        None => Fate::Replace,
+                    },
+                };
+            }
+        }
+    }
+    layout.settle();
+    Ok(Deduped {
+        append: select(batch, &fates, Fate::Append)?,
+        replace: select(batch, &fates, Fate::Replace)?,
+        stored: select(batch, &fates, Fate::Stored)?,
+        duplicates,
+        conflicts,
+        rejects,
+    })
+}
+
+/// The rows of one fate, in their order.
+fn select(batch: &RecordBatch, fates: &[Fate], wanted: Fate) -> Result<RecordBatch, StageError> {
+    match fates.iter().filter(|fate| **fate == wanted).count() {
+        0 => Ok(RecordBatch::new_empty(batch.schema())),
+        all if all == fates.len() => Ok(batch.clone()),
+        _ => {
+            let mask = BooleanArray::new(BooleanBuffer::collect_bool(fates.len(), |row| fates[row] == wanted), None);
+            arrow::select::filter::filter_record_batch(batch, &mask)
+                .map_err(|error| StageError::developer(format!("dedupe cannot take rows out of a batch: {error}")))
+        }
+    }
+}
+
+fn without_key(plan: &Plan, batch: &RecordBatch, row: usize) -> Reject {
+    let lacking = plan.keys.iter().filter(|key| batch.column(key.place).is_null(row));
+    let names: Vec<&str> = lacking.map(|key| key.name.as_str()).collect();
+    let message = format!("{}: null in a key column, so the row cannot be told from others", names.join(", "));
+    Reject::of_row(row_json(batch, row), "null_key", message)
+}
+
+fn conflict(plan: &Plan, batch: &RecordBatch, row: usize) -> Reject {
+    let parts = plan.keys.iter().map(|key| format!("{} = {}", key.name, cell_json(batch.column(key.place), row)));
+    let message = format!("other values are stored for {}", parts.collect::<Vec<_>>().join(", "));
+    Reject::of_row(row_json(batch, row), "conflict", message)
+}

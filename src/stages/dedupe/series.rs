@@ -1,0 +1,365 @@
+//! Keys that are a series and a time: kept by series and stretch of time, so that the cost follows the rows that arrive.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pipeline_contract::{Category, StageError};
+use serde_json::Value;
+
+use super::chunk::Chunk;
+use super::keyed::place_id;
+use super::layout::{Layout, NOWHERE, Place, Rows, Seen};
+use crate::state::{ChunkKey, DedupeChanges, Store};
+
+/// The name under which the store keeps the width of a chunk, in microseconds.
+const WIDTH: &str = "chunk_width_us";
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 24 * 3600 * SECOND;
+
+/// How many times a chunk of a regular series holds. Adding a row writes its chunk again: 512 are at most 5 KB.
+const TIMES: i64 = 512;
+/// The narrowest chunk.
+const NARROWEST: i64 = SECOND;
+/// The widest chunk. A chunk that is too narrow costs some bytes a row, one that is too wide is written again and again in full; so this is
+/// no wider than hourly rows need, although daily ones would fill a wider one.
+const WIDEST: i64 = 30 * DAY;
+/// The width when the first batch does not tell: right for minutes and hours, bearable for the rest.
+const UNKNOWN: i64 = DAY;
+
+/// How many bytes of chunks are kept that the open epoch did not change.
+const CACHE: usize = 64 << 20;
+
+/// What a slot takes besides the times.
+const OVERHEAD: usize = 160;
+
+/// A loaded chunk.
+struct Slot {
+    series: u32,
+    number: i64,
+    chunk: Chunk,
+    /// Changed in the open epoch.
+    changed: bool,
+    /// The batch that used it last.
+    used: u64,
+    /// What it counted in `Series::clean`.
+    weight: usize,
+}
+
+impl Slot {
+    fn weigh(&mut self) -> usize {
+        self.weight = self.chunk.weight() + OVERHEAD;
+        self.weight
+    }
+}
+
+/// Loaded chunks: those of the open epoch, and a cache of others.
+pub(super) struct Series {
+    /// The width of a chunk; `None` until it is asked for.
+    width: Option<i64>,
+    width_stored: bool,
+    ids: HashMap<Arc<[u8]>, u32>,
+    names: Vec<Arc<[u8]>>,
+    index: HashMap<(u32, i64), u32>,
+    slots: Vec<Slot>,
+    changed: Vec<u32>,
+    /// The weight of all slots that are not changed, and how much of it is too much.
+    clean: usize,
+    cache: usize,
+    batch: u64,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self::with_cache(CACHE)
+    }
+}
+
+impl Series {
+    pub(super) fn with_cache(cache: usize) -> Self {
+        Self {
+            width: None,
+            width_stored: false,
+            ids: HashMap::new(),
+            names: Vec::new(),
+            index: HashMap::new(),
+            slots: Vec::new(),
+            changed: Vec::new(),
+            clean: 0,
+            cache,
+            batch: 0,
+        }
+    }
+
+    fn series_id(&mut self, name: &[u8]) -> Result<u32, StageError> {
+        if let Some(id) = self.ids.get(name) {
+            return Ok(*id);
+        }
+        let id = place_id(self.names.len())?;
+        let name: Arc<[u8]> = Arc::from(name);
+        self.names.push(name.clone());
+        self.ids.insert(name, id);
+        Ok(id)
+    }
+
+    /// The series of each row, `None` where the key lacks a part.
+    fn series_of(&mut self, rows: &Rows<'_>) -> Result<Vec<Option<u32>>, StageError> {
+        let mut series = Vec::with_capacity(rows.len);
+        let mut name = Vec::new();
+        let mut last: Option<(Vec<u8>, u32)> = None;
+        for row in 0..rows.len {
+            if rows.lacks_key(row) {
+                series.push(None);
+                continue;
+            }
+            rows.key_bytes(row, &mut name);
+            let id = match &mut last {
+                Some((known, id)) if *known == name => *id,
+                last => {
+                    let id = self.series_id(&name)?;
+                    *last = Some((name.clone(), id));
+                    id
+                }
+            };
+            series.push(Some(id));
+        }
+        Ok(series)
+    }
+
+    /// The width of a chunk: as stored, or fixed now by what these rows show.
+    fn width(&mut self, series: &[Option<u32>], times: &[i64], store: &dyn Store) -> Result<i64, StageError> {
+        if let Some(width) = self.width {
+            return Ok(width);
+        }
+        let width = match store.dedupe_meta(WIDTH)? {
+            Some(stored) => {
+                self.width_stored = true;
+                stored.as_i64().filter(|width| *width >= NARROWEST).ok_or_else(|| damaged(format!("{WIDTH} is {stored}")))?
+            }
+            None => {
+                self.width_stored = false;
+                fitting_width(series, times)
+            }
+        };
+        self.width = Some(width);
+        Ok(width)
+    }
+
+    fn load(&self, wanted: &[(u32, i64)], width: i64, store: &dyn Store) -> Result<Vec<Chunk>, StageError> {
+        let keys: Vec<ChunkKey> = wanted.iter().map(|(series, number)| self.chunk_key(*series, *number)).collect();
+        let stored = store.chunks(&keys)?;
+        if stored.len() != keys.len() {
+            return Err(StageError::developer(format!("the store answered {} chunks when asked for {}", stored.len(), keys.len())));
+        }
+        let decoded = stored.into_iter().zip(wanted).map(|(bytes, (_, number))| {
+            let Some(bytes) = bytes else { return Ok(Chunk::default()) };
+            let chunk = Chunk::decode(&bytes).map_err(|fault| damaged(format!("a chunk of keys cannot be read: {fault}")))?;
+            let fits = |time: i64| time.div_euclid(width) == *number;
+            match chunk.span() {
+                Some((first, last)) if !fits(first) || !fits(last) => Err(damaged("a chunk of keys holds times of another".to_owned())),
+                _ => Ok(chunk),
+            }
+        });
+        decoded.collect()
+    }
+
+    fn chunk_key(&self, series: u32, number: i64) -> ChunkKey {
+        ChunkKey { series: self.names[series as usize].to_vec(), chunk: number }
+    }
+
+    /// Drops slots, and series that have none any more.
+    fn retain(&mut self, keep: impl Fn(&Slot) -> bool) {
+        let names = std::mem::take(&mut self.names);
+        let slots = std::mem::take(&mut self.slots);
+        self.ids = HashMap::new();
+        self.index = HashMap::new();
+        self.changed = Vec::new();
+        self.clean = 0;
+        for mut slot in slots.into_iter().filter(keep) {
+            let name = &names[slot.series as usize];
+            // There are no more slots and series than before: their numbers fit.
+            let next = self.names.len() as u32;
+            slot.series = *self.ids.entry(name.clone()).or_insert(next);
+            if slot.series == next {
+                self.names.push(name.clone());
+            }
+            let place = self.slots.len() as u32;
+            self.index.insert((slot.series, slot.number), place);
+            if slot.changed {
+                self.changed.push(place);
+            } else {
+                self.clean += slot.weight;
+            }
+            self.slots.push(slot);
+        }
+    }
+
+    /// Keeps the cache in its bounds: drops what was not used for longest, down to the half.
+    fn trim(&mut self) {
+        if self.clean <= self.cache {
+            return;
+        }
+        let mut clean: Vec<(u64, usize)> = self.slots.iter().filter(|slot| !slot.changed).map(|slot| (slot.used, slot.weight)).collect();
+        clean.sort_unstable_by(|a, b| b.cmp(a));
+        let mut kept = 0;
+        let first_dropped = clean.iter().find(|(_, weight)| {
+            kept += weight;
+            kept > self.cache / 2
+        });
+        let oldest = first_dropped.map_or(0, |(used, _)| *used);
+        self.retain(|slot| slot.changed || slot.used > oldest);
+    }
+}
+
+impl Layout for Series {
+    fn locate(&mut self, rows: &Rows<'_>, store: &dyn Store) -> Result<Vec<Place>, StageError> {
+        let times = rows.time.ok_or_else(|| StageError::developer("a series has no time"))?.values();
+        let series = self.series_of(rows)?;
+        if series.iter().all(Option::is_none) {
+            return Ok(vec![NOWHERE; rows.len]);
+        }
+        let width = self.width(&series, times, store)?;
+        self.batch += 1;
+        let mut places = Vec::with_capacity(rows.len);
+        let mut wanted: Vec<(u32, i64)> = Vec::new();
+        let mut coming: HashMap<(u32, i64), u32> = HashMap::new();
+        let mut last = ((u32::MAX, 0), 0);
+        for (series, time) in series.iter().zip(times) {
+            let Some(series) = series else {
+                places.push(NOWHERE);
+                continue;
+            };
+            let chunk = (*series, time.div_euclid(width));
+            if chunk != last.0 {
+                let slot = match self.index.get(&chunk).or_else(|| coming.get(&chunk)) {
+                    Some(slot) => *slot,
+                    None => {
+                        let slot = place_id(self.slots.len() + wanted.len())?;
+                        wanted.push(chunk);
+                        coming.insert(chunk, slot);
+                        slot
+                    }
+                };
+                if let Some(slot) = self.slots.get_mut(slot as usize) {
+                    slot.used = self.batch;
+                }
+                last = (chunk, slot);
+            }
+            places.push((last.1, *time));
+        }
+        if !wanted.is_empty() {
+            let loaded = self.load(&wanted, width, store)?;
+            for ((series, number), chunk) in wanted.into_iter().zip(loaded) {
+                let mut slot = Slot { series, number, chunk, changed: false, used: self.batch, weight: 0 };
+                self.clean += slot.weigh();
+                self.slots.push(slot);
+            }
+            self.index.extend(coming);
+        }
+        Ok(places)
+    }
+
+    #[inline]
+    fn put(&mut self, (place, time): Place, print: u64, replace: bool) -> Seen {
+        let slot = &mut self.slots[place as usize];
+        let seen = match slot.chunk.find(time) {
+            Err(at) => {
+                slot.chunk.insert(at, time, print);
+                Seen::New
+            }
+            Ok(at) => match slot.chunk.print_mut(at) {
+                Some(known) if *known != print => {
+                    if replace {
+                        *known = print;
+                    }
+                    Seen::Other
+                }
+                _ => Seen::Same,
+            },
+        };
+        if !slot.changed && (seen == Seen::New || (seen == Seen::Other && replace)) {
+            slot.changed = true;
+            self.clean -= slot.weight;
+            self.changed.push(place);
+        }
+        seen
+    }
+
+    fn settle(&mut self) {
+        self.trim();
+    }
+
+    fn changes(&self) -> DedupeChanges {
+        let changed = self.changed.iter().map(|place| &self.slots[*place as usize]);
+        let mut chunks: Vec<_> = changed.map(|slot| (self.chunk_key(slot.series, slot.number), slot.chunk.encode())).collect();
+        chunks.sort_unstable();
+        let width = self.width.filter(|_| !self.width_stored && !chunks.is_empty());
+        let meta = width.map(|width| (WIDTH.to_owned(), Value::from(width))).into_iter().collect();
+        DedupeChanges { chunks, keyed: Vec::new(), meta }
+    }
+
+    fn committed(&mut self) {
+        self.width_stored |= !self.changed.is_empty();
+        for place in std::mem::take(&mut self.changed) {
+            let slot = &mut self.slots[place as usize];
+            slot.changed = false;
+            self.clean += slot.weigh();
+        }
+        self.trim();
+    }
+
+    fn abort(&mut self) {
+        if self.width_stored {
+            self.retain(|slot| !slot.changed);
+        } else {
+            // Chunks of another width are other chunks; and it may have been stored after all.
+            self.width = None;
+            self.retain(|_| false);
+        }
+    }
+}
+
+/// The width that suits the distances between the times of one series: of the closest tenth, the widest.
+fn fitting_width(series: &[Option<u32>], times: &[i64]) -> i64 {
+    let mut keys: Vec<(u32, i64)> = series.iter().zip(times).filter_map(|(series, time)| Some(((*series)?, *time))).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let pairs = keys.array_windows().filter(|[(a, _), (b, _)]| a == b);
+    let mut distances: Vec<u64> = pairs.map(|[(_, a), (_, b)]| b.abs_diff(*a)).collect();
+    if distances.is_empty() {
+        return UNKNOWN;
+    }
+    let tenth = distances.len() / 10;
+    let (_, distance, _) = distances.select_nth_unstable(tenth);
+    i64::try_from(*distance).unwrap_or(i64::MAX).saturating_mul(TIMES).clamp(NARROWEST, WIDEST)
+}
+
+fn damaged(what: String) -> StageError {
+    StageError::operator(Category::Storage, format!("the state's dedupe keys are damaged: {what}"))
+        .help("`pipeline state rebuild` makes them anew from what is stored")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3600 * SECOND;
+
+    #[test]
+    fn the_width_follows_the_times_of_one_series() {
+        let one = |times: &[i64]| fitting_width(&vec![Some(0); times.len()], times);
+        assert_eq!(one(&[]), UNKNOWN);
+        assert_eq!(one(&[5]), UNKNOWN);
+        assert_eq!(one(&[5, 5]), UNKNOWN);
+        assert_eq!(one(&[0, HOUR, 2 * HOUR]), 512 * HOUR);
+        assert_eq!(one(&[2 * HOUR, 0, HOUR]), 512 * HOUR);
+        assert_eq!(one(&[0, DAY, 2 * DAY]), WIDEST);
+        assert_eq!(one(&[0, 1, 2]), NARROWEST);
+        assert_eq!(one(&[i64::MIN, i64::MAX]), WIDEST);
+        assert_eq!(fitting_width(&[Some(0), Some(1), None], &[0, HOUR, 2 * HOUR]), UNKNOWN);
+        assert_eq!(fitting_width(&[Some(0), Some(1), Some(0), Some(1)], &[0, 7, HOUR, HOUR + 7]), 512 * HOUR);
+        let mut glitch: Vec<i64> = (0..100).map(|hour| hour * HOUR).collect();
+        glitch.push(HOUR + 1);
+        assert_eq!(one(&glitch), 512 * HOUR);
+    }
+}

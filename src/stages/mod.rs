@@ -1,0 +1,8 @@
+//! The stages that are the engine's own: transforms that everybody needs, validation, dedupe.
+
+mod columns;
+pub mod dedupe;
+mod expression;
+pub mod transforms;
+pub mod validate;
+mod values;

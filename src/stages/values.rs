@@ -1,0 +1,119 @@
+//! Cells in words, and words as cells.
+
+use chrono::{DateTime, NaiveDate, NaiveTime};
+use pipeline_contract::arrow::Array;
+use pipeline_contract::arrow::array::cast::AsArray;
+use pipeline_contract::arrow::array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use pipeline_contract::{ColumnType, instant, rfc3339};
+
+/// The most characters of a text that a message shows.
+const SHOWN: usize = 40;
+
+/// A cell as messages show it.
+pub(crate) fn cell(column: &dyn Array, row: usize) -> String {
+    if column.is_null(row) {
+        return "null".to_owned();
+    }
+    match ColumnType::of(column.data_type()) {
+        Some(ColumnType::Boolean) => column.as_boolean().value(row).to_string(),
+        Some(ColumnType::Integer) => column.as_primitive::<Int64Type>().value(row).to_string(),
+        Some(ColumnType::Float) => float(column.as_primitive::<Float64Type>().value(row)),
+        Some(ColumnType::Text) => quoted(column.as_string::<i32>().value(row)),
+        Some(ColumnType::Timestamp) => timestamp(column.as_primitive::<TimestampMicrosecondType>().value(row)),
+        None => "?".to_owned(),
+    }
+}
+
+/// A float as people write it: whole ones without a point, very large and very small ones with an exponent.
+pub(crate) fn float(x: f64) -> String {
+    let size = x.abs();
+    if size != 0.0 && !(1e-6..1e16).contains(&size) && x.is_finite() { format!("{x:e}") } else { format!("{x}") }
+}
+
+/// An instant; the bare number where it is beyond the years that can be written.
+pub(crate) fn timestamp(micros: i64) -> String {
+    instant(micros).map_or_else(|| format!("{micros}us"), rfc3339)
+}
+
+/// A text in quotes, cut where it is long.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("{:?}", shortened(text))
+}
+
+/// A text, cut where it is long.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// The microseconds since 1970 of RFC 3339 text, or of a date: its first instant in UTC. Digits below a microsecond are dropped.
+pub(crate) fn read_timestamp(text: &str) -> Option<i64> {
+    if let [b'0'..=b'9', _, _, _, b'-', _, _, b'-', _, _] = text.as_bytes() {
+        let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+        return Some(date.and_time(NaiveTime::MIN).and_utc().timestamp_micros());
+    }
+    Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
+}
+
+/// A number in digits, point and exponent: no names such as `inf`, nothing too large for a float.
+pub(crate) fn read_float(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
+    if plain { text.parse().ok().filter(|value: &f64| value.is_finite()) } else { None }
+}
+
+/// `true` or `false`, in any case.
+pub(crate) fn read_boolean(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_read_as_people_write_them() {
+        for (x, text) in
+            [(-1.0, "-1"), (0.0, "0"), (0.1, "0.1"), (1e300, "1e300"), (1.5e-9, "1.5e-9"), (f64::NAN, "NaN"), (f64::NEG_INFINITY, "-inf")]
+        {
+            assert_eq!(float(x), text);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(quoted(&"ü".repeat(40)), format!("\"{}\"", "ü".repeat(40)));
+        assert_eq!(quoted(&"ü".repeat(41)), format!("\"{}…\"", "ü".repeat(40)));
+        assert_eq!(quoted("a\nb"), "\"a\\nb\"");
+    }
+
+    #[test]
+    fn instants_are_rfc_3339_or_dates() {
+        for (text, micros) in [
+            ("1970-01-02", Some(86_400_000_000)),
+            ("1970-01-01T00:00:00.000001Z", Some(1)),
+            ("1970-01-01T01:00:00+01:00", Some(0)),
+            ("1970-01-01T00:00:00", None),
+            ("1970-13-01", None),
+            ("", None),
+            ("+970-01-01", None),
+        ] {
+            assert_eq!(read_timestamp(text), micros, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_digits_are_numbers() {
+        for text in ["inf", "NaN", "1e999", "", " 1", "1_000", "0x1"] {
+            assert_eq!(read_float(text), None, "{text}");
+        }
+        assert_eq!(read_float("-1.5e3"), Some(-1500.0));
+    }
+}

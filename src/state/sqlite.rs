@@ -1,0 +1,254 @@
+//! The state in an SQLite file.
+
+mod history;
+mod open;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use pipeline_contract::{SinkState, StageError};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use serde_json::Value;
+
+use self::value::{Json, Name, from_signed, to_signed};
+use super::{Binding, ChunkKey, DedupeChanges, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, Store, TickRecord};
+
+/// The state in an SQLite file, `state.db` in the pipeline's folder. Every commit is on the disk when it returns.
+pub struct SqliteStore {
+    file: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// Why a transaction was not made: SQLite's reason, or ours.
+enum Fault {
+    Sqlite(rusqlite::Error),
+    Ours(StageError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl SqliteStore {
+    fn transact<T>(
+        &self,
+        behavior: TransactionBehavior,
+        doing: &str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StageError> {
+        // A thread that panicked has left no transaction open: they roll back when dropped.
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = (|| {
+            let transaction = connection.transaction_with_behavior(behavior)?;
+            let made = work(&transaction)?;
+            transaction.commit()?;
+            Ok(made)
+        })();
+        made.map_err(|fault| match fault {
+            Fault::Sqlite(error) => open::fault(&self.file, doing, &error),
+            Fault::Ours(error) => error,
+        })
+    }
+
+    /// Reads in one snapshot.
+    fn read<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StageError> {
+        self.transact(TransactionBehavior::Deferred, "read the state", |tx| work(tx).map_err(Fault::Sqlite))
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, StageError> {
+        self.transact(TransactionBehavior::Immediate, "save the state", work)
+    }
+}
+
+fn set_fact(tx: &Transaction<'_>, name: &str, value: impl serde::Serialize) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO fact(name, value) VALUES(?1, ?2)")?.execute(params![name, Json(value)])?;
+    Ok(())
+}
+
+fn fact<T: serde::de::DeserializeOwned>(tx: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<T>> {
+    let found: Option<Json<T>> = tx.prepare_cached("SELECT value FROM fact WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?;
+    Ok(found.map(|Json(value)| value))
+}
+
+fn last(tx: &Transaction<'_>) -> rusqlite::Result<Option<LastEpoch>> {
+    fact(tx, "epoch")
+}
+
+fn save_records(tx: &Transaction<'_>, sinks: &[(String, SinkState)]) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO record(sink, key, value) VALUES(?1, ?2, ?3)")?;
+    let mut remove = tx.prepare_cached("DELETE FROM record WHERE sink = ?1 AND key = ?2")?;
+    for (sink, SinkState(changes)) in sinks {
+        for (key, value) in changes {
+            if value.is_null() {
+                remove.execute(params![sink, key])?
+            } else {
+                insert.execute(params![sink, key, Json(value)])?
+            };
+        }
+    }
+    Ok(())
+}
+
+fn save_dedupe(tx: &Transaction<'_>, changes: &DedupeChanges) -> rusqlite::Result<()> {
+    let mut chunk =
+        tx.prepare_cached("INSERT INTO chunk(series, chunk, data) VALUES(?1, ?2, ?3) ON CONFLICT(series, chunk) DO UPDATE SET data = excluded.data")?;
+    for (key, data) in &changes.chunks {
+        chunk.execute(params![key.series, key.chunk, data])?;
+    }
+    let mut keyed = tx.prepare_cached("INSERT OR REPLACE INTO keyed(key, fingerprint) VALUES(?1, ?2)")?;
+    for (key, fingerprint) in &changes.keyed {
+        keyed.execute(params![key, to_signed(*fingerprint)])?;
+    }
+    let mut meta = tx.prepare_cached("INSERT OR REPLACE INTO dedupe_meta(name, value) VALUES(?1, ?2)")?;
+    for (name, value) in &changes.meta {
+        meta.execute(params![name, Json(value)])?;
+    }
+    Ok(())
+}
+
+fn save_rejects(tx: &Transaction<'_>, hashes: impl IntoIterator<Item = (RejectHash, bool)>) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO reject(hash, replayed) VALUES(?1, ?2)")?;
+    for (hash, replayed) in hashes {
+        insert.execute(params![hash.to_be_bytes(), replayed])?;
+    }
+    Ok(())
+}
+
+impl Store for SqliteStore {
+    fn binding(&self) -> Result<Option<Binding>, StageError> {
+        self.read(|tx| fact(tx, "binding"))
+    }
+
+    fn bind(&self, binding: &Binding) -> Result<(), StageError> {
+        self.write(|tx| Ok(set_fact(tx, "binding", binding)?))
+    }
+
+    fn last_epoch(&self) -> Result<Option<LastEpoch>, StageError> {
+        self.read(last)
+    }
+
+    fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError> {
+        self.write(|tx| {
+            super::check_next(last(tx)?.map(|(epoch, _)| epoch), commit.epoch).map_err(Fault::Ours)?;
+            history::save_progress(tx, commit)?;
+            set_fact(tx, "epoch", (commit.epoch, &commit.sinks))?;
+            save_records(tx, &commit.sinks)?;
+            save_dedupe(tx, &commit.dedupe)?;
+            save_rejects(tx, commit.rejects.iter().map(|hash| (*hash, false)))?;
+            save_rejects(tx, commit.replayed.iter().map(|hash| (*hash, true)))?;
+            Ok(())
+        })
+    }
+
+    fn record(&self, sink: &str, key: &str) -> Result<Option<Value>, StageError> {
+        self.read(|tx| {
+            let mut select = tx.prepare_cached("SELECT value FROM record WHERE sink = ?1 AND key = ?2")?;
+            Ok(select.query_row([sink, key], |row| row.get(0)).optional()?.map(|Json(value)| value))
+        })
+    }
+
+    fn records(&self, sink: &str) -> Result<Vec<(String, Value)>, StageError> {
+        self.read(|tx| {
+            let mut select = tx.prepare_cached("SELECT key, value FROM record WHERE sink = ?1 ORDER BY key")?;
+            select.query_map([sink], |row| Ok((row.get(0)?, row.get::<_, Json<Value>>(1)?.0)))?.collect()
+        })
+    }
+
+    fn chunks(&self, keys: &[ChunkKey]) -> Result<Vec<Option<Vec<u8>>>, StageError> {
+        self.read(|tx| {
+            let mut select = tx.prepare_cached("SELECT data FROM chunk WHERE series = ?1 AND chunk = ?2")?;
+            keys.iter().map(|key| select.query_row(params![key.series, key.chunk], |row| row.get(0)).optional()).collect()
+        })
+    }
+
+    fn keyed(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<u64>>, StageError> {
+        self.read(|tx| {
+            let mut select = tx.prepare_cached("SELECT fingerprint FROM keyed WHERE key = ?1")?;
+            keys.iter().map(|key| Ok(select.query_row([key], |row| row.get(0)).optional()?.map(from_signed))).collect()
+        })
+    }
+
+    fn dedupe_meta(&self, name: &str) -> Result<Option<Value>, StageError> {
+        self.read(|tx| {
+            let mut select = tx.prepare_cached("SELECT value FROM dedupe_meta WHERE name = ?1")?;
+            Ok(select.query_row([name], |row| row.get(0)).optional()?.map(|Json(value)| value))
+        })
+    }
+
+    fn dedupe_size(&self) -> Result<(u64, u64), StageError> {
+        self.read(|tx| {
+            let count = |sql: &str| tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).map(from_signed);
+            Ok((count("SELECT count(*) FROM chunk")?, count("SELECT count(*) FROM keyed")?))
+        })
+    }
+
+    fn rejects(&self, hashes: &[RejectHash]) -> Result<Vec<Option<bool>>, StageError> {
+        self.read(|tx| {
+            let mut select = tx.prepare_cached("SELECT replayed FROM reject WHERE hash = ?1")?;
+            hashes.iter().map(|hash| select.query_row([hash.to_be_bytes()], |row| row.get(0)).optional()).collect()
+        })
+    }
+
+    fn open_run(&self) -> Result<Option<RunRecord>, StageError> {
+        self.read(history::open_run)
+    }
+
+    fn start_run(&self, run: &RunRecord, scheduled: bool) -> Result<(), StageError> {
+        self.write(|tx| Ok(history::start_run(tx, run, scheduled)?))
+    }
+
+    fn end_run(&self, run: &RunRecord) -> Result<(), StageError> {
+        self.write(|tx| Ok(history::end_run(tx, run)?))
+    }
+
+    fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StageError> {
+        self.read(|tx| history::runs(tx, limit))
+    }
+
+    fn tick(&self, tick: DateTime<Utc>) -> Result<Option<TickRecord>, StageError> {
+        self.read(|tx| history::tick(tx, tick))
+    }
+
+    fn last_tick(&self, limit: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, StageError> {
+        self.read(|tx| history::last_tick(tx, limit))
+    }
+
+    fn skip_ticks(&self, ticks: &[TickRecord]) -> Result<(), StageError> {
+        self.write(|tx| Ok(ticks.iter().try_for_each(|tick| history::save_tick(tx, tick))?))
+    }
+
+    fn ticks(&self, limit: usize) -> Result<Vec<TickRecord>, StageError> {
+        self.read(|tx| history::ticks(tx, limit))
+    }
+
+    fn prune(&self, keep: usize) -> Result<(), StageError> {
+        self.write(|tx| Ok(history::prune(tx, keep)?))
+    }
+
+    fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {
+        self.write(|tx| {
+            tx.execute_batch("DELETE FROM record; DELETE FROM chunk; DELETE FROM keyed; DELETE FROM dedupe_meta; DELETE FROM reject;")?;
+            set_fact(tx, "binding", &rebuilt.binding)?;
+            // What the last epoch changed is part of what was read back; only its number goes on.
+            if let Some((epoch, _)) = last(tx)? {
+                set_fact(tx, "epoch", (epoch, &[(); 0]))?;
+            }
+            save_records(tx, &rebuilt.sinks)?;
+            save_dedupe(tx, &rebuilt.dedupe)?;
+            save_rejects(tx, rebuilt.rejects.iter().copied())?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! The state's file: how it is opened, and what its errors mean to the operator.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use pipeline_contract::{Category, Disk, RealDisk, StageError};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::SqliteStore;
+
+/// The schema that this program reads and writes, in SQLite's `user_version`.
+const SCHEMA_VERSION: i64 = 1;
+
+/// How long a statement waits for somebody else's lock: another program may look at the file.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Up to this size the whole file is checked when it is opened, which takes some milliseconds; beyond it SQLite still notices damage in the
+/// pages that it reads.
+const CHECKED_BYTES: u64 = 2 << 20;
+
+/// Rows of `run` are numbered in the order in which the runs were opened. Chunks are large, so theirs is a table with row ids.
+const SCHEMA: &str = "
+    CREATE TABLE fact(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE record(sink TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(sink, key)) WITHOUT ROWID;
+    CREATE TABLE chunk(series BLOB NOT NULL, chunk INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(series, chunk));
+    CREATE TABLE keyed(key BLOB PRIMARY KEY, fingerprint INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE dedupe_meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE reject(hash BLOB PRIMARY KEY, replayed INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE run(seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, tick INTEGER NOT NULL, cause TEXT NOT NULL, window TEXT,
+        started_at INTEGER NOT NULL, ended_at INTEGER, status TEXT NOT NULL, rows TEXT NOT NULL, error TEXT);
+    CREATE TABLE split(run INTEGER NOT NULL, place INTEGER NOT NULL, id TEXT NOT NULL, data TEXT NOT NULL, status TEXT NOT NULL,
+        rows TEXT NOT NULL, attempts INTEGER NOT NULL, position TEXT, error TEXT, PRIMARY KEY(run, place)) WITHOUT ROWID;
+    CREATE TABLE tick(tick INTEGER PRIMARY KEY, until INTEGER NOT NULL, count INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT,
+        run_id TEXT);
+    PRAGMA user_version = 1;
+";
+
+/// Why a file is not the state of this program.
+enum Refusal {
+    Sqlite(rusqlite::Error),
+    Io(std::io::Error),
+    Newer(i64),
+    Damaged(String),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Refusal {
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Sqlite(error) => matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
+            Self::Io(_) | Self::Newer(_) => false,
+        }
+    }
+
+    fn at(self, file: &Path) -> StageError {
+        match self {
+            Self::Sqlite(error) => fault(file, "open the state", &error),
+            Self::Io(error) => StageError::operator(Category::Storage, format!("cannot open the state {}: {error}", file.display()))
+                .help("check the path, its permissions and the disk, or choose another folder with --state-dir"),
+            Self::Newer(version) => StageError::operator(
+                Category::Storage,
+                format!("{}: the state is from a newer version {version}; this program knows {SCHEMA_VERSION}", file.display()),
+            )
+            .help("use the newer program, or another folder with --state-dir"),
+            Self::Damaged(detail) => damaged(file, &detail),
+        }
+    }
+}
+
+impl SqliteStore {
+    /// The name of the state's file in a pipeline's folder.
+    pub const FILE: &'static str = "state.db";
+
+    /// Opens the state in a pipeline's folder; creates both when they do not exist.
+    ///
+    /// # Errors
+    /// When the file cannot be written, is damaged, or is from a newer program.
+    pub fn open(dir: &Path) -> Result<Self, StageError> {
+        let file = dir.join(Self::FILE);
+        open(&file, CHECKED_BYTES).map_err(|refusal| refusal.at(&file))
+    }
+
+    /// Opens the state to read it, also while another process writes; `None` when there is none. Creates nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is damaged, or is from a newer program.
+    pub fn open_read_only(dir: &Path) -> Result<Option<Self>, StageError> {
+        let file = dir.join(Self::FILE);
+        open_read_only(&file).map_err(|refusal| refusal.at(&file))
+    }
+
+    /// Opens the state to rebuild it. A damaged one is put aside, and the answer says where; a new one takes its place.
+    ///
+    /// # Errors
+    /// When the file cannot be written or is from a newer program.
+    pub fn open_for_rebuild(dir: &Path) -> Result<(Self, Option<PathBuf>), StageError> {
+        let file = dir.join(Self::FILE);
+        match open(&file, u64::MAX) {
+            Ok(store) => Ok((store, None)),
+            Err(refusal) if refusal.is_damage() => {
+                let kept = put_aside(&file).map_err(|error| Refusal::Io(error).at(&file))?;
+                let store = open(&file, 0).map_err(|refusal| refusal.at(&file))?;
+                Ok((store, Some(kept)))
+            }
+            Err(refusal) => Err(refusal.at(&file)),
+        }
+    }
+}
+
+fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    let made = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).count();
+    fs::create_dir_all(dir)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    let known = version(&connection)?.is_some();
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    if !known {
+        let create = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if version(&create)?.is_none() {
+            create.execute_batch(SCHEMA)?;
+        }
+        create.commit()?;
+        // SQLite syncs the file; its name, and those of the folders just made, are ours to make durable.
+        dir.ancestors().take(made + 1).try_for_each(|dir| RealDisk.sync_dir(dir))?;
+    } else if fs::metadata(file)?.len() <= checked_bytes {
+        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            return Err(Refusal::Damaged(verdict));
+        }
+    }
+    Ok(SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) })
+}
+
+fn open_read_only(file: &Path) -> Result<Option<SqliteStore>, Refusal> {
+    if !file.try_exists()? {
+        return Ok(None);
+    }
+    // A connection that is read-only to SQLite would leave the helper files of the write-ahead log behind; this one tidies up.
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(version(&connection)?.map(|_| SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) }))
+}
+
+/// The schema version; `None` when the file is empty.
+fn version(connection: &Connection) -> Result<Option<i64>, Refusal> {
+    match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
+        0 => match connection.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get::<_, String>(0)) {
+            Ok(table) => Err(Refusal::Damaged(format!("it holds the table {table}, but is not a state"))),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+            Err(error) => Err(error.into()),
+        },
+        newer if newer > SCHEMA_VERSION => Err(Refusal::Newer(newer)),
+        known => Ok(Some(known)),
+    }
+}
+
+/// Renames a damaged state and the helper files that belong to it.
+fn put_aside(file: &Path) -> std::io::Result<PathBuf> {
+    let named = |suffix: &str, helper: &str| PathBuf::from(format!("{}{suffix}{helper}", file.display()));
+    let mut suffix = ".damaged".to_owned();
+    let mut number = 1;
+    while named(&suffix, "").try_exists()? {
+        number += 1;
+        suffix = format!(".damaged-{number}");
+    }
+    for helper in ["-wal", "-shm", ""] {
+        if named("", helper).try_exists()? {
+            fs::rename(named("", helper), named(&suffix, helper))?;
+        }
+    }
+    Ok(named(&suffix, ""))
+}
+
+fn damaged(file: &Path, detail: &str) -> StageError {
+    StageError::operator(Category::Storage, format!("the state {} is damaged: {detail}", file.display()))
+        .help("`pipeline state rebuild` makes a new one from what is stored")
+}
+
+/// What an SQLite error means to the operator.
+pub(super) fn fault(file: &Path, doing: &str, error: &rusqlite::Error) -> StageError {
+    let message = |what: &str| format!("cannot {doing}: {} {what} ({error})", file.display());
+    let operator = |what: &str, help: &str| StageError::operator(Category::Storage, message(what)).help(help);
+    let code = match error {
+        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..) => {
+            return damaged(file, &error.to_string());
+        }
+        _ => error.sqlite_error_code(),
+    };
+    match code {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(file, &error.to_string()),
+        Some(ErrorCode::DiskFull) => operator("does not fit the disk any more", "make room on the disk"),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            operator("cannot be written or opened", "check the permissions of the file and its folder, or choose another with --state-dir")
+        }
+        Some(ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed | ErrorCode::NoLargeFileSupport) => {
+            operator("cannot be read or written", "check the disk; a state on a network drive is not supported")
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            StageError::transient(Category::Storage, message("is held by another program")).help("end the program that has the file open")
+        }
+        Some(ErrorCode::OutOfMemory) => operator("needs more memory than there is", "make memory free"),
+        _ => StageError::developer(message("refused a statement")),
+    }
+}

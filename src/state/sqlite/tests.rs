@@ -1,0 +1,165 @@
+use std::fs;
+use std::path::Path;
+
+use pipeline_contract::{Act, Category};
+use rusqlite::Connection;
+
+use super::SqliteStore;
+use crate::state::suite::{commit, run, store_suite};
+use crate::state::{Binding, ChunkKey, DedupeChanges, EpochCommit, Store};
+
+store_suite! {{
+    let dir = tempfile::tempdir().unwrap();
+    (SqliteStore::open(dir.path()).unwrap(), dir)
+}}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A state with enough in it to have several pages.
+fn filled(dir: &Path) {
+    let store = SqliteStore::open(dir).unwrap();
+    store.start_run(&run("r", "2026-05-19T15:00:00Z"), true).unwrap();
+    let chunks = (0..100).map(|chunk| (ChunkKey { series: b"bitcoin".to_vec(), chunk }, vec![7; 3000])).collect();
+    store.commit_epoch(&EpochCommit { dedupe: DedupeChanges { chunks, ..DedupeChanges::default() }, ..commit(1, "r") }).unwrap();
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("made/on/the/way");
+    filled(&dir);
+    let store = SqliteStore::open(&dir).unwrap();
+    assert_eq!(store.last_epoch().unwrap(), Some((1, vec![])));
+    assert_eq!(store.open_run().unwrap().unwrap().run_id, "r");
+    assert_eq!(store.chunks(&[ChunkKey { series: b"bitcoin".to_vec(), chunk: 99 }]).unwrap(), [Some(vec![7; 3000])]);
+}
+
+#[test]
+fn reading_creates_nothing_and_works_while_another_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(SqliteStore::open_read_only(&dir.path().join("none")).unwrap().is_none());
+    assert_eq!(names(dir.path()), [] as [&str; 0]);
+    filled(dir.path());
+    let before = fs::read(dir.path().join("state.db")).unwrap();
+    {
+        let reader = SqliteStore::open_read_only(dir.path()).unwrap().unwrap();
+        assert_eq!(reader.last_epoch().unwrap(), Some((1, vec![])));
+        reader.bind(&Binding::default()).unwrap_err();
+    }
+    assert_eq!(names(dir.path()), ["state.db"]);
+    assert_eq!(fs::read(dir.path().join("state.db")).unwrap(), before);
+
+    let writer = SqliteStore::open(dir.path()).unwrap();
+    let reader = SqliteStore::open_read_only(dir.path()).unwrap().unwrap();
+    let mut held = writer.connection.lock().unwrap();
+    let open = held.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    open.execute("DELETE FROM chunk", []).unwrap();
+    assert_eq!(reader.dedupe_size().unwrap(), (100, 0));
+    open.commit().unwrap();
+    assert_eq!(reader.dedupe_size().unwrap(), (0, 0));
+}
+
+#[test]
+fn a_file_that_is_still_empty_is_no_state_to_a_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("state.db"), "").unwrap();
+    assert!(SqliteStore::open_read_only(dir.path()).unwrap().is_none());
+    SqliteStore::open(dir.path()).unwrap();
+    assert!(SqliteStore::open_read_only(dir.path()).unwrap().is_some());
+}
+
+#[test]
+fn a_newer_state_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    Connection::open(dir.path().join("state.db")).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    for error in [
+        SqliteStore::open(dir.path()).unwrap_err(),
+        SqliteStore::open_read_only(dir.path()).unwrap_err(),
+        SqliteStore::open_for_rebuild(dir.path()).unwrap_err(),
+    ] {
+        assert_eq!((error.act, error.category), (Act::Operator, Category::Storage));
+        assert!(error.message.contains("the state is from a newer version 7; this program knows 1"), "{error}");
+        assert!(error.message.contains("state.db"), "{error}");
+        assert!(error.help.is_some());
+    }
+}
+
+#[test]
+fn damage_is_named_and_the_way_out_too() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
+        ("not a database", |file| fs::write(file, "a text, and long enough to be looked at as a header of a database file".repeat(100)).unwrap()),
+        ("another program's database", |file| {
+            fs::remove_file(file).unwrap();
+            Connection::open(file).unwrap().execute("CREATE TABLE theirs(x)", []).unwrap();
+        }),
+        ("cut off", |file| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(20_000).unwrap()),
+        ("overwritten in the middle", |file| {
+            let mut bytes = fs::read(file).unwrap();
+            bytes[8192..40_960].fill(0xa5);
+            fs::write(file, bytes).unwrap();
+        }),
+    ];
+    for (what, damage) in damages {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        damage(&dir.path().join("state.db"));
+        let error = SqliteStore::open(dir.path()).expect_err(what);
+        assert_eq!((error.act, error.category), (Act::Operator, Category::Storage), "{what}: {error}");
+        assert!(error.message.contains("state.db is damaged"), "{what}: {error}");
+        assert!(error.help.as_deref().unwrap().contains("pipeline state rebuild"), "{what}");
+
+        let (store, kept) = SqliteStore::open_for_rebuild(dir.path()).unwrap();
+        assert_eq!(store.last_epoch().unwrap(), None);
+        assert!(kept.unwrap().ends_with("state.db.damaged"), "{what}");
+    }
+}
+
+#[test]
+fn a_sound_state_is_rebuilt_in_place_and_damaged_ones_do_not_overwrite_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let (store, kept) = SqliteStore::open_for_rebuild(dir.path()).unwrap();
+    assert_eq!((store.last_epoch().unwrap(), kept), (Some((1, vec![])), None));
+    drop(store);
+    for name in ["state.db.damaged", "state.db.damaged-2"] {
+        fs::write(dir.path().join("state.db"), "no database at all, but a text of some length, so that it is read".repeat(20)).unwrap();
+        let (store, kept) = SqliteStore::open_for_rebuild(dir.path()).unwrap();
+        assert_eq!(kept.unwrap(), dir.path().join(name));
+        drop(store);
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = SqliteStore::open(dir.path()).unwrap();
+    store.connection.lock().unwrap().execute_batch("UPDATE split SET rows = 'x'; UPDATE fact SET value = 7.5").unwrap();
+    for error in [store.open_run().unwrap_err(), store.last_epoch().unwrap_err()] {
+        assert!(error.message.contains("state.db is damaged"), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_or_a_disk_that_is_full_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let error = SqliteStore::open(&dir.path().join("file/below")).unwrap_err();
+    assert_eq!((error.act, error.category), (Act::Operator, Category::Storage));
+    assert!(error.message.contains("file/below"), "{error}");
+
+    filled(dir.path());
+    let store = SqliteStore::open(dir.path()).unwrap();
+    store.connection.lock().unwrap().pragma_update(None, "max_page_count", 1).unwrap();
+    let chunks = vec![(ChunkKey { series: b"x".to_vec(), chunk: 0 }, vec![7; 1_000_000])];
+    let error = store.commit_epoch(&EpochCommit { dedupe: DedupeChanges { chunks, ..DedupeChanges::default() }, ..commit(2, "r") }).unwrap_err();
+    assert_eq!((error.act, error.category), (Act::Operator, Category::Storage));
+    assert!(error.message.contains("does not fit the disk"), "{error}");
+    assert_eq!(store.last_epoch().unwrap().unwrap().0, 1);
+}
