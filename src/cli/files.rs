@@ -62,7 +62,8 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
             continue;
         }
         let entries = std::fs::read_dir(path).map_err(|error| CliError::config(format!("{}: {error}", path.display())))?;
-        let mut found: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        let mut found: Vec<PathBuf> =
+            entries.filter_map(|entry| entry.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
         if found.is_empty() {
             return Err(CliError::config(format!("{}: there is no pipeline file (*.toml) in this folder", path.display())));
         }

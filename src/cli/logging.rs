@@ -39,7 +39,8 @@ pub(crate) fn init(global: &Global, logs: &[&LogConfig]) {
         match RollingFile::open(path, log) {
             Ok(file) => layers.push(layer(file, log.format == config::LogFormat::Json, false, filter(log.level))),
             Err(error) => {
-                let _ = writeln!(std::io::stderr(), "warning: the log file {} cannot be written: {error}; log lines go to stderr alone", path.display());
+                let _ =
+                    writeln!(std::io::stderr(), "warning: the log file {} cannot be written: {error}; log lines go to stderr alone", path.display());
             }
         }
     }

@@ -29,7 +29,6 @@ use crate::plan::Registry;
 pub use files::CliError;
 pub use transport::NoTransport;
 
-
 /// Exit codes; see `pipeline --help`.
 pub mod exit {
     /// All good.

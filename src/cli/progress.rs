@@ -19,7 +19,8 @@ pub(crate) fn observer(pipeline: &str, quiet: bool) -> Observer {
     if quiet || !std::io::stderr().is_terminal() {
         return Arc::new(|_| {});
     }
-    let style = ProgressStyle::with_template("{prefix} [{elapsed}] {bar:30} {pos}/{len} splits {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template("{prefix} [{elapsed}] {bar:30} {pos}/{len} splits {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     let pipeline = pipeline.to_owned();
     let current: std::sync::Mutex<Option<ProgressBar>> = std::sync::Mutex::new(None);
     Arc::new(move |event| {

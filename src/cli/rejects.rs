@@ -29,7 +29,8 @@ pub(crate) struct RejectsArgs {
 pub(crate) async fn main(app: &App, global: &Global, args: &RejectsArgs) -> Result<u8, CliError> {
     let plan = files::plan_of(app, global, &args.file)?;
     let Some(path) = plan.quarantine.clone() else {
-        return Err(CliError::config(format!("{}: this pipeline keeps no rejects", args.file.display())).help(Some("set [validate] on_reject = \"quarantine\"".to_owned())));
+        return Err(CliError::config(format!("{}: this pipeline keeps no rejects", args.file.display()))
+            .help(Some("set [validate] on_reject = \"quarantine\"".to_owned())));
     };
     let rejects = QuarantineFile { path: &path, disk: &RealDisk }.read()?;
     if args.replay {

@@ -163,7 +163,14 @@ fn print(name: &str, record: &RunRecord, format: Format) -> Result<(), CliError>
     }
 }
 
-async fn dry_run(plan: Plan, state_dir: PathBuf, ports: Ports, window: Option<Window>, format: Format, cancel: CancellationToken) -> Result<u8, CliError> {
+async fn dry_run(
+    plan: Plan,
+    state_dir: PathBuf,
+    ports: Ports,
+    window: Option<Window>,
+    format: Format,
+    cancel: CancellationToken,
+) -> Result<u8, CliError> {
     let name = plan.parts.name.to_string();
     let dir = state_dir.join(&name);
     let store = files::peek_dir(&dir)?;
@@ -193,7 +200,11 @@ fn show(record: &RunRecord, preview: &Preview) -> Result<(), CliError> {
             let Some(batches) = part.get(&index) else { continue };
             let rows: usize = batches.iter().map(pipeline_contract::arrow::RecordBatch::num_rows).sum();
             let Some(table) = output::rows_table(batches, SAMPLE) else { continue };
-            output::line(&format!("\n{}: {rows} rows {what}{}", split.split.id, if rows > SAMPLE { format!(", the first {SAMPLE}:") } else { ":".to_owned() }))?;
+            output::line(&format!(
+                "\n{}: {rows} rows {what}{}",
+                split.split.id,
+                if rows > SAMPLE { format!(", the first {SAMPLE}:") } else { ":".to_owned() }
+            ))?;
             output::line(&table.to_string())?;
         }
         let Some(rejects) = preview.rejects.get(&index).filter(|rejects| !rejects.is_empty()) else { continue };

@@ -129,7 +129,13 @@ async fn rebuild(app: &App, global: &Global, file: &Path) -> Result<u8, CliError
 }
 
 /// Fills the dedupe state from the first sink's stored rows. Answers how many there are, and how many share a key.
-async fn keys(plan: &Plan, ports: &pipeline_contract::Ports, store: &Arc<dyn Store>, dir: &Path, rebuilt: &mut Rebuilt) -> Result<(u64, u64), StageError> {
+async fn keys(
+    plan: &Plan,
+    ports: &pipeline_contract::Ports,
+    store: &Arc<dyn Store>,
+    dir: &Path,
+    rebuilt: &mut Rebuilt,
+) -> Result<(u64, u64), StageError> {
     let (Some(part), Some(dedupe)) = (plan.parts.sinks.first(), plan.parts.dedupe.clone()) else { return Ok((0, 0)) };
     let context = sink_context(&plan.parts.name, &part.id, ports, store, dir);
     let mut stream = part.sink.read_back(&context, &Filter::default()).await?;
@@ -160,5 +166,6 @@ fn widened(batch: &RecordBatch, plan: &Plan) -> Result<RecordBatch, StageError> 
         }
     });
     let columns: Vec<_> = columns.collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| StageError::developer(format!("stored rows do not fit the schema: {error}")))
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|error| StageError::developer(format!("stored rows do not fit the schema: {error}")))
 }

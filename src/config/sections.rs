@@ -90,7 +90,21 @@ impl<'a> Sections<'a> {
         let source = self.one("source", "where rows come from");
         let transforms = self.many("transforms");
         let sinks = self.many("sink");
-        PipelineDef { name, description, log, run, policy, trigger, source, transforms, validate, validate_span, dedupe, sinks, expansions: self.expansions.clone() }
+        PipelineDef {
+            name,
+            description,
+            log,
+            run,
+            policy,
+            trigger,
+            source,
+            transforms,
+            validate,
+            validate_span,
+            dedupe,
+            sinks,
+            expansions: self.expansions.clone(),
+        }
     }
 
     /// What is read of a part; its faults go to the others.

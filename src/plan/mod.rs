@@ -57,9 +57,8 @@ pub struct Plan {
 impl Plan {
     /// The column that `--from` and `--to` of `pipeline read` speak of: the key's time, else the first time that is stored.
     pub fn time_column(&self) -> Option<String> {
-        let is_time = |name: &&String| {
-            self.schema.field_with_name(name).is_ok_and(|field| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp))
-        };
+        let is_time =
+            |name: &&String| self.schema.field_with_name(name).is_ok_and(|field| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp));
         let stored = self.sinks.first().map(|sink| sink.plan.stored.as_slice()).unwrap_or_default();
         self.keys.iter().find(is_time).or_else(|| stored.iter().find(is_time)).cloned()
     }
@@ -184,7 +183,8 @@ impl Wiring<'_, '_> {
         for field in &unknown {
             let text = format!("\"{}\" brings the column `{}` as {}", stage.type_name.as_str(), field.name(), field.data_type());
             let names = ColumnType::ALL.map(ColumnType::name).join(", ");
-            self.faults.push(stage.type_name.error("E019", text).help(format!("columns are {names}: this is a fault of the plugin, tell its author")));
+            self.faults
+                .push(stage.type_name.error("E019", text).help(format!("columns are {names}: this is a fault of the plugin, tell its author")));
         }
         unknown.is_empty().then_some(schema)
     }

@@ -1,6 +1,6 @@
 //! Request budgets, one for each host and key, shared by everything in this process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,12 +43,14 @@ pub struct SharedBudget {
     clock: Arc<dyn Clock>,
     credits: Arc<dyn CreditStore>,
     limiters: Mutex<HashMap<BudgetScope, (NonZeroU32, Arc<Limiter>)>>,
+    /// The scopes that have a monthly quota: only their credits are worth a file.
+    monthly: Mutex<HashSet<BudgetScope>>,
 }
 
 impl SharedBudget {
     /// Budgets on a clock and a credit store.
     pub fn new(clock: Arc<dyn Clock>, credits: Arc<dyn CreditStore>) -> Self {
-        Self { clock, credits, limiters: Mutex::default() }
+        Self { clock, credits, limiters: Mutex::default(), monthly: Mutex::default() }
     }
 
     /// The limiter of a scope. Where two pipelines set other limits for one key, the smaller holds for both.
@@ -77,6 +79,7 @@ fn quota(per_minute: NonZeroU32) -> Quota {
 impl Budget for SharedBudget {
     async fn acquire(&self, scope: &BudgetScope, limits: &BudgetLimits, patience: Duration) -> Result<(), StageError> {
         if let Some(quota) = limits.per_month {
+            self.monthly.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.clone());
             let now = self.clock.now();
             let spent = self.credits.spent(scope, &now.format("%Y-%m").to_string())?;
             if spent >= quota {
@@ -107,6 +110,9 @@ impl Budget for SharedBudget {
     }
 
     fn spend(&self, scope: &BudgetScope, credits: u64) -> Result<(), StageError> {
+        if !self.monthly.lock().unwrap_or_else(PoisonError::into_inner).contains(scope) {
+            return Ok(());
+        }
         self.credits.spend(scope, &self.clock.now().format("%Y-%m").to_string(), credits)
     }
 }
@@ -117,5 +123,102 @@ impl CreditStore for crate::state::SqliteCredits {
     }
     fn spend(&self, scope: &BudgetScope, month: &str, credits: u64) -> Result<(), StageError> {
         Self::spend(self, scope, month, credits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pipeline_contract::testkit::TestClock;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Month(Mutex<BTreeMap<String, u64>>);
+
+    impl CreditStore for Month {
+        fn spent(&self, _: &BudgetScope, month: &str) -> Result<u64, StageError> {
+            Ok(self.0.lock().unwrap().get(month).copied().unwrap_or(0))
+        }
+        fn spend(&self, _: &BudgetScope, month: &str, credits: u64) -> Result<(), StageError> {
+            *self.0.lock().unwrap().entry(month.to_owned()).or_default() += credits;
+            Ok(())
+        }
+    }
+
+    fn scope() -> BudgetScope {
+        BudgetScope { host: "api.example.com".to_owned(), key: "keyless".to_owned() }
+    }
+
+    fn a_minute(limit: u32) -> BudgetLimits {
+        BudgetLimits { per_minute: NonZeroU32::new(limit), per_month: None }
+    }
+
+    #[tokio::test]
+    async fn no_minute_holds_more_than_its_requests_and_most_hold_as_many() {
+        for limit in [1, 2, 3, 5, 10, 25, 300] {
+            let clock = TestClock::new("2026-05-19T15:37:20Z".parse().unwrap());
+            let budget = SharedBudget::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(Month::default()));
+            let mut sent = Vec::new();
+            for _ in 0..limit * 4 {
+                budget.acquire(&scope(), &a_minute(limit), Duration::from_secs(3600)).await.unwrap();
+                sent.push(clock.monotonic());
+            }
+            let most = sent.iter().map(|from| sent.iter().filter(|at| *at >= from && **at < *from + Duration::from_secs(60)).count()).max().unwrap();
+            assert!(most <= limit as usize, "{limit} a minute, {most} sent in one");
+            assert!(sent.last().unwrap().as_secs() <= 60 * 9, "{limit} a minute: {:?}", sent.last());
+        }
+    }
+
+    #[tokio::test]
+    async fn pipelines_with_one_key_share_the_smaller_budget() {
+        let clock = TestClock::new("2026-05-19T15:37:20Z".parse().unwrap());
+        let budget = SharedBudget::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(Month::default()));
+        let patience = Duration::from_secs(3600);
+        budget.acquire(&scope(), &a_minute(2), patience).await.unwrap();
+        budget.acquire(&scope(), &a_minute(100), patience).await.unwrap();
+        assert!(clock.monotonic() >= Duration::from_secs(29), "the second waited: {:?}", clock.monotonic());
+        let other = BudgetScope { key: "0badcafe".to_owned(), ..scope() };
+        let before = clock.monotonic();
+        budget.acquire(&other, &a_minute(2), patience).await.unwrap();
+        assert_eq!(clock.monotonic(), before, "another key has a budget of its own");
+    }
+
+    #[tokio::test]
+    async fn who_has_no_patience_is_told_when_to_come_back() {
+        let clock = TestClock::new("2026-05-19T15:37:20Z".parse().unwrap());
+        let budget = SharedBudget::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(Month::default()));
+        budget.acquire(&scope(), &a_minute(1), Duration::from_secs(1)).await.unwrap();
+        let error = budget.acquire(&scope(), &a_minute(1), Duration::from_secs(1)).await.unwrap_err();
+        assert_eq!(error.category, Category::RateLimit);
+        assert!(matches!(error.act, pipeline_contract::Act::Time { retry_after: Some(wait) } if wait.as_secs() >= 59), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_month_that_is_used_up_is_a_matter_for_the_operator_until_the_next() {
+        let clock = TestClock::new("2026-05-31T23:59:00Z".parse().unwrap());
+        let month = Arc::new(Month::default());
+        let budget = SharedBudget::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(&month) as Arc<dyn CreditStore>);
+        let limits = BudgetLimits { per_minute: None, per_month: Some(2) };
+        for _ in 0..2 {
+            budget.acquire(&scope(), &limits, Duration::ZERO).await.unwrap();
+            budget.spend(&scope(), 1).unwrap();
+        }
+        let again = SharedBudget::new(Arc::clone(&clock) as Arc<dyn Clock>, month);
+        let error = again.acquire(&scope(), &limits, Duration::ZERO).await.unwrap_err();
+        assert!(error.message.contains("this month's 2 requests are used up"), "{error}");
+        clock.advance(Duration::from_secs(120));
+        again.acquire(&scope(), &limits, Duration::ZERO).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn credits_without_a_quota_are_not_written_down() {
+        let clock = TestClock::new("2026-05-31T23:59:00Z".parse().unwrap());
+        let month = Arc::new(Month::default());
+        let budget = SharedBudget::new(clock, Arc::clone(&month) as Arc<dyn CreditStore>);
+        budget.acquire(&scope(), &a_minute(5), Duration::ZERO).await.unwrap();
+        budget.spend(&scope(), 1).unwrap();
+        assert!(month.0.lock().unwrap().is_empty());
     }
 }

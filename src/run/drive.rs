@@ -106,7 +106,10 @@ impl Drive<'_> {
                         && let Some(first) = chunk.rejects.first()
                     {
                         let text = format!("a row broke the rule {}: {} (on_reject = \"fail\")", first.reject.rule, first.reject.message);
-                        return Err(SplitEnd::Failed(StageError::split(Category::Validation, text).help("the row is in the log at level debug; mend the rule or set on_reject")));
+                        return Err(SplitEnd::Failed(
+                            StageError::split(Category::Validation, text)
+                                .help("the row is in the log at level debug; mend the rule or set on_reject"),
+                        ));
                     }
                     let can_stop_here = chunk.position.is_some();
                     rows += chunk.read;
@@ -215,7 +218,13 @@ impl Drive<'_> {
         let (status, error) = match stop {
             None => (None, None),
             Some(Stop::Cancelled) => (Some(RunStatus::Interrupted), None),
-            Some(Stop::Deadline) => (None, Some(StageError::transient(Category::Network, "the run's deadline passed before this split was done").help("raise [run] deadline, or ask less in one run"))),
+            Some(Stop::Deadline) => (
+                None,
+                Some(
+                    StageError::transient(Category::Network, "the run's deadline passed before this split was done")
+                        .help("raise [run] deadline, or ask less in one run"),
+                ),
+            ),
             Some(Stop::Fatal(error)) => (None, Some(error)),
             Some(Stop::Abort(error)) => (Some(RunStatus::Failed), Some(error)),
         };

@@ -141,7 +141,9 @@ impl EpochWriter {
         let last = self.store.last_epoch()?;
         self.epoch = last.as_ref().map_or(0, |(epoch, _)| *epoch);
         let of = |id: &str| Recovery {
-            last: last.as_ref().map(|(epoch, sinks)| (*epoch, sinks.iter().find(|(sink, _)| sink == id).map(|(_, state)| state.clone()).unwrap_or_default())),
+            last: last
+                .as_ref()
+                .map(|(epoch, sinks)| (*epoch, sinks.iter().find(|(sink, _)| sink == id).map(|(_, state)| state.clone()).unwrap_or_default())),
             run_was_open,
         };
         for open in &mut self.sinks {

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use pipeline_contract::{Clock, Random, async_trait};
 
 /// The machine's clock.
@@ -21,7 +21,8 @@ impl Default for RealClock {
 #[async_trait]
 impl Clock for RealClock {
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        // Milliseconds are what people read and what states keep.
+        Utc::now().trunc_subsecs(3)
     }
     fn monotonic(&self) -> Duration {
         self.0.elapsed()

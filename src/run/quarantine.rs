@@ -80,7 +80,8 @@ impl Quarantine {
         if self.seen.contains(&hash) || self.store.rejects(&[hash])?.first().is_some_and(Option::is_some) {
             return Ok(());
         }
-        let mut line = serde_json::to_vec(&rejected.0).map_err(|error| StageError::developer(format!("a reject cannot be written as JSON: {error}")))?;
+        let mut line =
+            serde_json::to_vec(&rejected.0).map_err(|error| StageError::developer(format!("a reject cannot be written as JSON: {error}")))?;
         line.push(b'\n');
         self.files.append(&slashed(&self.path), b"", &line)?;
         self.seen.insert(hash);
@@ -151,8 +152,9 @@ impl QuarantineFile<'_> {
         let mut rejects = Vec::new();
         for (number, line) in BufReader::new(file).lines().enumerate() {
             let line = line.map_err(|error| storage(format!("{name}:{}: {error}", number + 1)))?;
-            let reject = serde_json::from_str(&line)
-                .map_err(|error| storage(format!("{name}:{}: this line is not a reject: {error}", number + 1)).help("mend the line, or move the file away"))?;
+            let reject = serde_json::from_str(&line).map_err(|error| {
+                storage(format!("{name}:{}: this line is not a reject: {error}", number + 1)).help("mend the line, or move the file away")
+            })?;
             rejects.push(reject);
         }
         Ok(rejects)

@@ -142,13 +142,5 @@ fn first(mut errors: impl Iterator<Item = StageError>) -> StageError {
 }
 
 fn drive_split(index: usize) -> SplitRecord {
-    SplitRecord {
-        split: Split::new(format!("#{index}")),
-        status: SplitStatus::Ok,
-        rows: Counts::default(),
-        attempts: 0,
-        position: None,
-        error: None,
-    }
+    SplitRecord { split: Split::new(format!("#{index}")), status: SplitStatus::Ok, rows: Counts::default(), attempts: 0, position: None, error: None }
 }
-

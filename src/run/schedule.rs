@@ -53,7 +53,12 @@ impl Engine {
     }
 
     /// Runs ticks one after another; those that come meanwhile are skipped or wait, as set.
-    async fn run_ticks(&mut self, mut ticks: Vec<DateTime<Utc>>, cancel: &CancellationToken, told: &mut impl FnMut(&RunRecord)) -> Result<(), StageError> {
+    async fn run_ticks(
+        &mut self,
+        mut ticks: Vec<DateTime<Utc>>,
+        cancel: &CancellationToken,
+        told: &mut impl FnMut(&RunRecord),
+    ) -> Result<(), StageError> {
         while !ticks.is_empty() && !cancel.is_cancelled() {
             let tick = ticks.remove(0);
             let start = tick + self.trigger.delay(tick, seed(&self.name));
@@ -67,7 +72,11 @@ impl Engine {
                 break;
             }
             let overdue: Vec<_> = self.due()?.into_iter().filter(|due| !ticks.contains(due)).collect();
-            let reason = format!("the run of {} was still going (overrun = \"{}\")", rfc3339(tick), if self.settings.overrun == Overrun::Skip { "skip" } else { "wait" });
+            let reason = format!(
+                "the run of {} was still going (overrun = \"{}\")",
+                rfc3339(tick),
+                if self.settings.overrun == Overrun::Skip { "skip" } else { "wait" }
+            );
             ticks.extend(match (self.settings.overrun, self.settings.catch_up) {
                 (Overrun::Skip, _) => self.skip(&overdue, &reason)?,
                 (Overrun::Wait, CatchUp::All) => overdue,

@@ -19,7 +19,8 @@ async fn later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_split_is_committed_by_prefixes_and_goes_on_after_the_last_one() {
-    let steps = vec![Step::Rows(vec![1, 2]), Step::Rows(vec![3, 4]), Step::Always(StageError::split(Category::ServerError, "broken")), Step::Rows(vec![5])];
+    let steps =
+        vec![Step::Rows(vec![1, 2]), Step::Rows(vec![3, 4]), Step::Always(StageError::split(Category::ServerError, "broken")), Step::Rows(vec![5])];
     let mut world = World::new(vec![("a", steps)]);
     world.settings.epoch_rows = 2;
     let record = world.run().await;

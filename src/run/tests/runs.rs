@@ -45,11 +45,8 @@ async fn a_second_run_finds_only_duplicates_and_looks_where_they_are() {
 #[tokio::test(start_paused = true)]
 async fn a_split_that_fails_does_not_stop_the_others_and_leaves_no_trace() {
     let gone = StageError::split(Category::ClientError, "no such coin");
-    let world = World::new(vec![
-        ("a", vec![Step::Rows(vec![1])]),
-        ("b", vec![Step::Rows(vec![1]), Step::Always(gone)]),
-        ("c", vec![Step::Rows(vec![1])]),
-    ]);
+    let world =
+        World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", vec![Step::Rows(vec![1]), Step::Always(gone)]), ("c", vec![Step::Rows(vec![1])])]);
     let record = world.run().await;
     assert_eq!(record.status, RunStatus::Partial);
     let statuses: Vec<_> = record.splits.iter().map(|split| split.status).collect();
@@ -114,8 +111,7 @@ async fn the_list_of_splits_failing_fails_the_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_split_that_hangs_fails_at_the_deadline_and_the_others_are_stored() {
-    let mut world =
-        World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", vec![Step::Wait(Duration::from_secs(1_000_000)), Step::Rows(vec![1])])]);
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", vec![Step::Wait(Duration::from_secs(1_000_000)), Step::Rows(vec![1])])]);
     world.settings.deadline = Duration::from_secs(60);
     let record = world.run().await;
     assert_eq!(record.status, RunStatus::Partial);

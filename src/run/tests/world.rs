@@ -10,7 +10,8 @@ use pipeline_contract::arrow::{RecordBatch, SchemaRef};
 use pipeline_contract::testkit::{Answer, TestBudget, TestRandom, TestTransport};
 use pipeline_contract::{
     BatchStream, Clock, Delivery, Epoch, Filter, Op, PlanError, Ports, Position, Read, Reader, RealDisk, Recovery, Reject, Row, RunContext, Sink,
-    SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Source, SourceCapabilities, Split, StageError, Trigger, async_trait, row_json, rows,
+    SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Source, SourceCapabilities, Split, StageError, Trigger, async_trait, row_json,
+    rows,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;

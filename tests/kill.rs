@@ -1,0 +1,192 @@
+//! `kill -9` at random moments, over and over, then one quiet run: the files hold exactly what the server showed.
+//!
+//! `PIPELINE_KILL_ROUNDS` says how often (20), `PIPELINE_KILL_SEED` which moments (1).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop where it stands")]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::coins::HALF_HOUR;
+use support::oracle;
+use support::{Dice, Hour, On, Recipe, Reply, Room, Server, assert_same_hours};
+
+const FILE: &str = "candles.toml";
+const COINS: [&str; 6] = ["bitcoin", "ethereum", "tether", "solana", "shiba-inu", "ripple"];
+
+fn from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+fn rounds() -> u64 {
+    from_env("PIPELINE_KILL_ROUNDS", 20)
+}
+
+fn dice(of_test: u64) -> Dice {
+    Dice::new(from_env("PIPELINE_KILL_SEED", 1) * 1_000 + of_test)
+}
+
+/// Each coin is an epoch of its own, so that there are many moments to be killed at.
+fn recipe() -> Recipe {
+    Recipe::new().coins(&COINS).run("concurrency = 3\nepoch_rows = 1")
+}
+
+fn room(server: &Server, recipe: &Recipe) -> Room {
+    let room = Room::new(server);
+    room.write(FILE, &recipe.toml());
+    room
+}
+
+/// Starts a run and kills it at some moment of the time that such a run takes. Answers whether it was still at work then.
+fn killed_run(room: &Room, dice: &mut Dice, takes: Duration) -> bool {
+    let mut running = room.start(&["run", FILE, "--once"]);
+    std::thread::sleep(takes.mul_f64(1.1 * dice.unit()));
+    let at_work = running.is_running();
+    let outcome = running.kill();
+    assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+    at_work
+}
+
+/// How long an undisturbed run takes, measured in a room of its own.
+fn takes(server: &Server, recipe: &Recipe) -> Duration {
+    let room = room(server, recipe);
+    (0..2).map(|_| room.once(FILE)).map(|run| run.exits(0).took).max().unwrap()
+}
+
+/// Nothing is left of what was half done but what is kept on purpose.
+#[track_caller]
+fn no_leftovers(room: &Room) {
+    let odd: Vec<String> = room.files("data").into_keys().filter(|name| !name.ends_with(".csv") && !name.ends_with(".jsonl")).collect();
+    assert_eq!(odd, Vec::<String>::new(), "temporary files stay behind");
+}
+
+#[test]
+fn killed_over_and_over_while_the_day_goes_on() {
+    let server = Server::start();
+    server.latency(3, 12);
+    let takes = takes(&server, &recipe());
+    let rounds = rounds();
+    let mut dice = dice(1);
+    // A day is all that the server shows, so that no more than 20 hours may pass between quiet runs.
+    server.hold_back(20);
+    let room = room(&server, &recipe());
+    room.once(FILE).exits(0);
+    let mut shown: Vec<Vec<Hour>> = COINS.iter().map(|coin| server.expected(coin)).collect();
+    let mut at_work = 0;
+    for round in 0..rounds {
+        server.hold_back(20 - ((round + 1) * 20 / rounds).min(20) as i64);
+        for (coin, shown) in COINS.iter().zip(&mut shown) {
+            *shown = oracle::union(shown, &server.expected(coin));
+        }
+        at_work += u64::from(killed_run(&room, &mut dice, takes));
+    }
+    assert!(at_work * 3 >= rounds, "only {at_work} of {rounds} were still at work");
+
+    room.once(FILE).exits(0);
+    for (coin, shown) in COINS.iter().zip(&shown) {
+        assert_same_hours(coin, &room.hours(coin), shown);
+    }
+    no_leftovers(&room);
+    let before = room.files("data");
+    let run = room.once(FILE);
+    assert_eq!(run.exits(0).rows("written"), 0, "{run}");
+    assert!(room.files("data") == before);
+}
+
+#[test]
+fn killed_in_the_very_first_run() {
+    let server = Server::start();
+    server.latency(4, 12);
+    let takes = takes(&server, &recipe());
+    let mut dice = dice(2);
+    for _ in 0..rounds().div_ceil(3) {
+        let room = room(&server, &recipe());
+        for _ in 0..1 + dice.below(3) {
+            killed_run(&room, &mut dice, takes);
+        }
+        room.once(FILE).exits(0);
+        for coin in COINS {
+            assert_same_hours(coin, &room.hours(coin), &server.expected(coin));
+        }
+        no_leftovers(&room);
+    }
+}
+
+#[test]
+fn killed_while_rows_are_replaced_and_rejected() {
+    let server = Server::start();
+    server.latency(5, 12);
+    let recipe = recipe();
+    let recipe = recipe.clone().dedupe(&recipe.dedupe.replace("keep_first", "keep_last"));
+    let takes = takes(&server, &recipe);
+    let room = room(&server, &recipe);
+    room.once(FILE).exits(0);
+    let right: Vec<Vec<Hour>> = COINS.iter().map(|coin| server.expected(coin)).collect();
+    let spoiled = right[0][1].open_time + HALF_HOUR;
+    let mut dice = dice(3);
+    let rounds = rounds().div_ceil(2);
+    for round in 1..=rounds {
+        // Every candle is revised, round by round; one row is bad.
+        server.behave().fault(
+            On::all_ohlc(),
+            Reply::rows(move |rows: &mut Vec<Value>| {
+                for row in rows {
+                    for place in 1..5 {
+                        row[place] = json!(row[place].as_f64().unwrap() + round as f64);
+                    }
+                    if row[0] == spoiled {
+                        row[2] = json!(0.25);
+                    }
+                }
+            }),
+        );
+        killed_run(&room, &mut dice, takes);
+    }
+    let run = room.once(FILE);
+    run.exits(0);
+    for (coin, right) in COINS.iter().zip(&right) {
+        let by = rounds as f64;
+        let revised: Vec<Hour> =
+            right.iter().map(|h| Hour { open: h.open + by, high: h.high + by, low: h.low + by, close: h.close + by, ..*h }).collect();
+        // The hour with the bad half stays as it was when it was last whole.
+        let stored = room.hours(coin);
+        let bad = right[1].open_time;
+        let without = |hours: &[Hour]| hours.iter().filter(|hour| hour.open_time != bad).copied().collect::<Vec<_>>();
+        assert_same_hours(coin, &without(&stored), &without(&revised));
+        assert_same_hours(coin, &stored[1..2], &right[1..2]);
+    }
+    let rejects = room.rejects("candles");
+    let mut lines: Vec<String> = rejects.iter().map(|reject| format!("{} {}", reject["split"], reject["row"])).collect();
+    let count = lines.len();
+    lines.sort();
+    lines.dedup();
+    assert_eq!(lines.len(), count, "a reject is kept once: {rejects:#?}");
+    assert!(count >= COINS.len());
+    no_leftovers(&room);
+}
+
+#[test]
+fn killed_while_it_runs_by_its_trigger() {
+    let server = Server::start();
+    server.latency(6, 12);
+    let room = room(&server, &recipe().trigger("type = \"interval\"\nevery = \"300ms\""));
+    let mut dice = dice(4);
+    for _ in 0..rounds().div_ceil(4) {
+        let running = room.start(&["run", FILE]);
+        std::thread::sleep(Duration::from_millis(50 + dice.below(900)));
+        let outcome = running.kill();
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+    }
+    room.once(FILE).exits(0);
+    for coin in COINS {
+        assert_same_hours(coin, &room.hours(coin), &server.expected(coin));
+    }
+    let status = room.pipeline(&["status", FILE, "--format", "json"]).json();
+    let mut ticks: Vec<String> = status["ticks"].as_array().unwrap().iter().map(|tick| tick["tick"].to_string()).collect();
+    let count = ticks.len();
+    ticks.sort();
+    ticks.dedup();
+    assert_eq!(ticks.len(), count, "each tick is told once: {status}");
+    assert!(status["ticks"].as_array().unwrap().iter().all(|tick| tick["status"] != "running"), "nothing is at work any more: {status}");
+}
