@@ -84,7 +84,7 @@ impl<'a> Sections<'a> {
         let log = self.section("log", |table| parse_partial::<LogConfig>("[log]", table)).unwrap_or_default();
         let run = self.section("run", RunConfig::parse).unwrap_or_default();
         let validate_span = self.root.get("validate").map_or(0..0, toml::Spanned::span);
-        let validate = self.section("validate", |table| parse_partial::<ValidateConfig>("[validate]", table));
+        let validate = self.section("validate", |table| validate(table, &name));
         let dedupe = self.section("dedupe", DedupeDef::parse);
         let (trigger, policy) = self.trigger();
         let source = self.one("source", "where rows come from");
@@ -234,6 +234,28 @@ impl<'a> Sections<'a> {
         };
         Some(StageDef { type_name, table, span, engine_keys: &[] })
     }
+}
+
+fn validate(table: &ConfigTable<'_>, pipeline: &str) -> (Option<ValidateConfig>, Vec<PlanError>) {
+    let (mut validate, mut faults) = parse_partial::<ValidateConfig>("[validate]", table);
+    if let Some(validate) = &mut validate {
+        // A rule that lost an entry to a fault would seem to lack it: what follows from a fault is no fault.
+        let places: Vec<_> = faults.iter().filter_map(|fault| fault.span.as_ref()).map(|span| span.start).collect();
+        let starts: Vec<_> = validate.rules.iter().map(|rule| rule.span().start).collect();
+        let end_of = |start: usize| starts.iter().copied().filter(|next| *next > start).min().unwrap_or(usize::MAX);
+        validate.rules.retain(|rule| {
+            let own = rule.span().start..end_of(rule.span().start);
+            !places.iter().any(|place| own.contains(place))
+        });
+        if let Some(path) = &validate.quarantine_path {
+            if path.replace("{name}", "").contains(['{', '}']) {
+                let fault = path.error("E012", "`quarantine_path`: `{name}`, the pipeline's name, is all that is filled in");
+                faults.push(fault.help("rejects of all columns go into one file"));
+            }
+            validate.quarantine_path = Some(Spanned::new(path.replace("{name}", pipeline), path.span()));
+        }
+    }
+    (validate, faults)
 }
 
 fn check_name(name: &Spanned<String>, secret: bool) -> Result<(), PlanError> {

@@ -151,6 +151,15 @@ mod tests {
     }
 
     #[test]
+    fn of_two_values_the_longer_is_hidden_first() {
+        let hidden = vec![("sesame01".into(), "${A}".into()), ("sesame0123".into(), "${B}".into())];
+        let one = Expansion { span: 0..9, written: "${A}-${B}".into(), value: "sesame01-sesame0123".into(), hidden, whole: false, faulty: false };
+        let mut errors = vec![PlanError::new("E030", "sesame0123 sesame01").at(0..9)];
+        Expansions::from_iter([one]).hide(&mut errors);
+        assert_eq!(errors[0].message, "${B} ${A}");
+    }
+
+    #[test]
     fn a_text_is_found_by_a_span_inside_it() {
         let all = expansions();
         assert_eq!(all.at(&(12..14)).unwrap().span, 10..20);

@@ -166,7 +166,10 @@ fn out_of_range(value: &DeValue<'_>, schema: &Value) -> bool {
     let kinds = types(schema);
     match value {
         DeValue::Integer(number) if kinds.contains(&"integer") || kinds.contains(&"number") => integer(number).is_some_and(outside),
-        DeValue::Float(number) if kinds.contains(&"number") => number.as_str().parse().is_ok_and(|n: f64| n.is_nan() || outside(n)),
+        // NaN is in no range, if there is one.
+        DeValue::Float(number) if kinds.contains(&"number") => {
+            number.as_str().parse().is_ok_and(|n: f64| outside(n) || n.is_nan() && !range(schema).is_empty())
+        }
         DeValue::Array(items) if kinds.contains(&"array") => count(schema, "minItems").is_some_and(|least| (items.len() as u64) < least),
         DeValue::String(text) if kinds.contains(&"string") => count(schema, "minLength").is_some_and(|least| (text.chars().count() as u64) < least),
         _ => false,
@@ -253,7 +256,7 @@ impl<'s> Walk<'s> {
             *value.get_mut() = other;
         }
         if out_of_range(value.get_ref(), schema) {
-            let wanted = expected(schema).unwrap_or_default();
+            let wanted = expected(schema).unwrap_or_else(|| format!("a value{}", range(schema)));
             let message = match self.expansions.at(&span).filter(|one| !one.hidden.is_empty()) {
                 Some(one) => format!("`{path}`: the value of \"{}\" is not {wanted}", one.written),
                 None if value.get_ref().is_array() => format!("`{path}`: expected {wanted}"),

@@ -22,6 +22,8 @@ struct Config {
     /// How often.
     every: Option<HumanDuration>,
     ratio: Option<Spanned<f64>>,
+    #[schemars(range(min = 0.0, max = 1.0))]
+    share: Option<f64>,
     #[serde(default)]
     loud: bool,
     #[serde(default)]
@@ -115,6 +117,7 @@ fn check(text: &str, expected: &[&str]) {
 fn a_good_table_is_typed() {
     let text = r#"
 url = "u"
+share = 1
 top = 64
 every = "1h 30m"
 ratio = 1
@@ -134,6 +137,8 @@ expr = "e"
     let config: Config = parse_config("x", &table).unwrap();
     assert_eq!(config.top, 64);
     assert_eq!(config.ratio.as_deref(), Some(&1.0));
+    // Where no range is set, NaN is a number as any other.
+    assert!(parse_config::<Config>("x", &table_from_str("url = 'u'\nratio = nan").unwrap()).is_ok());
     assert_eq!(&text[config.names[1].span()], "\"b\"");
     let (key, _) = config.columns.get_key_value("close").unwrap();
     assert_eq!(&text[key.span()], "close");
@@ -154,6 +159,8 @@ fn wrong_types_are_said_in_plain_words() {
         ),
         ("ratio = \"x\"", "E012 [\"x\"] `ratio`: expected a number, found text \"x\""),
         ("ratio = \"\"", "E012 [\"\"] `ratio`: expected a number, found an empty text"),
+        ("share = 1.5", "E012 [1.5] `share`: expected a number from 0.0 to 1.0, found the number 1.5"),
+        ("share = nan", "E012 [nan] `share`: expected a number from 0.0 to 1.0, found the number nan"),
         ("loud = \"yes\"", "E012 [\"yes\"] `loud`: expected true or false, found text \"yes\""),
         ("loud = 1", "E012 [1] `loud`: expected true or false, found the whole number 1"),
         ("secret = 1", "E012 [1] `secret`: expected text, found the whole number 1"),
@@ -164,6 +171,7 @@ fn wrong_types_are_said_in_plain_words() {
         ("counts = []", "E012 [[]] `counts`: expected a list that is not empty"),
         ("auth = 3", "E012 [3] `auth`: expected a table, found the whole number 3"),
         ("pair = [1]", "E012 [[1]] `pair`: expected a list of 2"),
+        ("pair = [1, \"x\"]", "E012 [\"x\"] `pair[1]`: expected a whole number, found text \"x\""),
         ("either = true", "E012 [true] `either`: expected a whole number of 0 or more or text, found true"),
         ("way = 3", "E012 [3] `way`: expected a table, found the whole number 3"),
     ] {
@@ -281,7 +289,7 @@ name = "b"
             "E012 [1] `names[1]`: expected text, found the whole number 1",
             "E012 [2] `names[2]`: expected text, found the whole number 2",
             "E010 [zzz] source \"x\" has no key `zzz` / its keys are `auth`, `columns`, `counts`, `either`, `every`, `loud`, `mode`, `names`, \
-             `pair`, `ratio`, `rules`, `secret`, `top`, `url`, `way`",
+             `pair`, `ratio`, `rules`, `secret`, `share`, `top`, `url`, `way`",
             "E012 [\"x\"] `mode`: expected \"keep_first\", \"reject\" or \"keep_last\", found text \"x\"",
             "E011 [{ user = 1, prt = 3, port = 70000 }] `auth` in source \"x\" needs the key `password` / add `password = ...`",
             "E012 [1] `auth.user`: expected text, found the whole number 1",

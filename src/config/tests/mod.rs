@@ -3,6 +3,7 @@
 mod environment;
 mod structure;
 mod tables;
+mod validate;
 
 use std::time::Duration;
 
