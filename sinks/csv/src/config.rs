@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use pipeline_contract::{PlanError, Spanned};
+use pipeline_contract::{Expansions, PlanError, Spanned};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -118,6 +118,8 @@ impl JsonSchema for Column {
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
     pub(crate) config: Config,
+    /// The path as it stands in the file, when a part of it came from the environment.
+    path_written: Option<String>,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) time: TimeFormat,
     pub(crate) delimiter: u8,
@@ -125,10 +127,13 @@ pub(crate) struct Checked {
 }
 
 /// Looks at what can be judged without knowing the columns.
-pub(crate) fn check(config: Config) -> Result<Checked, Vec<PlanError>> {
+pub(crate) fn check(config: Config, expansions: &Expansions) -> Result<Checked, Vec<PlanError>> {
     let mut faults = Vec::new();
+    let path_written = expansions.at(&config.path.span()).map(|text| text.written.clone());
     let pieces = template::parse(&config.path).unwrap_or_else(|found| {
-        faults.extend(found.into_iter().map(|f| PlanError::new("E030", f.message).at(within(&config.path, f.at)).help(f.help)));
+        faults.extend(
+            found.into_iter().map(|f| PlanError::new("E030", f.message).at(within(&config.path, path_written.as_deref(), f.at)).help(f.help)),
+        );
         Vec::new()
     });
     let delimiter = match config.delimiter.as_ref().map(|text| (text, text.as_bytes())) {
@@ -156,12 +161,35 @@ pub(crate) fn check(config: Config) -> Result<Checked, Vec<PlanError>> {
             TimeFormat::Rfc3339
         }
     };
-    if faults.is_empty() { Ok(Checked { config, pieces, time, delimiter, null }) } else { Err(faults) }
+    if faults.is_empty() { Ok(Checked { config, path_written, pieces, time, delimiter, null }) } else { Err(faults) }
 }
 
-/// The place in the pipeline file of a part of a text; the whole text when escapes make that unknowable.
-pub(crate) fn within(text: &Spanned<String>, part: Range<usize>) -> Range<usize> {
+impl Checked {
+    /// The place in the pipeline file of a part of the path.
+    pub(crate) fn in_path(&self, part: Range<usize>) -> Range<usize> {
+        within(&self.config.path, self.path_written.as_deref(), part)
+    }
+}
+
+/// The place in the pipeline file of a part of a text; the whole text when escapes make that unknowable. `written` is the text as it
+/// stands in the file, when a part of it came from the environment.
+fn within(text: &Spanned<String>, written: Option<&str>, part: Range<usize>) -> Range<usize> {
     let span = text.span();
-    // Two quotes and as many bytes between them as the value has: written without escapes.
-    if span.len() == text.len() + 2 { span.start + 1 + part.start..span.start + 1 + part.end } else { span }
+    let written = written.unwrap_or(text);
+    // Two quotes and as many bytes between them as the text has: without escapes.
+    if span.len() != written.len() + 2 {
+        return span;
+    }
+    let at = if written == text.as_str() {
+        part
+    } else {
+        // The environment moved it: where it stands only once, that is the place.
+        let Some(needle) = text.get(part).filter(|needle| !needle.is_empty()) else { return span };
+        let mut places = written.match_indices(needle);
+        match (places.next(), places.next()) {
+            (Some((start, _)), None) => start..start + needle.len(),
+            _ => return span,
+        }
+    };
+    span.start + 1 + at.start..span.start + 1 + at.end
 }

@@ -9,7 +9,7 @@ use pipeline_files::name::Decoded;
 use serde_json::json;
 
 use crate::cell::{Cell, Source, Style};
-use crate::config::{Checked, LineEnding, within};
+use crate::config::{Checked, LineEnding};
 use crate::paths::Paths;
 use crate::scan::Record;
 use crate::template::Piece;
@@ -314,7 +314,7 @@ fn moving(checked: &Checked, input: &SinkInput) -> Vec<PlanError> {
         .map(|(name, at)| {
             let message = format!("rows are replaced, but their file depends on `{name}`, which is not a dedupe key");
             let help = format!("take `{name}` out of `path` or into `dedupe.keys`, or set `on_conflict = \"keep_first\"`");
-            PlanError::new("E035", message).at(within(&checked.config.path, at.clone())).help(help)
+            PlanError::new("E035", message).at(checked.in_path(at.clone())).help(help)
         })
         .collect()
 }

@@ -37,7 +37,7 @@ impl Plugin for Csv {
     }
 
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let checked = config::check(parse_config("sink \"csv\"", config)?)?;
+        let checked = config::check(parse_config("sink \"csv\"", config)?, config.expansions())?;
         Ok(Stage::Sink(Box::new(sink::CsvSink::new(checked))))
     }
 }

@@ -13,7 +13,7 @@ use pipeline_files::name::{self, Decoded, Escape, encode};
 use regex::Regex;
 
 use crate::cell::Cell;
-use crate::config::{Checked, within};
+use crate::config::Checked;
 use crate::template::Piece;
 use crate::time::{DAY, civil};
 
@@ -79,13 +79,13 @@ impl Paths {
                     Ok(part) => {
                         if let (Some(Part::Value { .. }), Part::Value { .. }) = (parts.last(), &part) {
                             let error = PlanError::new("E030", "two columns stand side by side, so that nobody can tell where one ends");
-                            faults.push(error.at(within(&checked.config.path, at.clone())).help("put a sign between them, as `{a}_{b}`"));
+                            faults.push(error.at(checked.in_path(at.clone())).help("put a sign between them, as `{a}_{b}`"));
                         }
                         parts.push(part);
                     }
                     Err(fault) => {
                         let place = if fault.code == "E031" { name_at } else { at };
-                        faults.push(fault.at(within(&checked.config.path, place.clone())));
+                        faults.push(fault.at(checked.in_path(place.clone())));
                     }
                 },
             }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Candle, plan};
-use pipeline_contract::{ColumnType, Kind, Plugin, Row, schema, table_from_str};
+use pipeline_contract::{BuildContext, ColumnType, ConfigTable, Expansion, Kind, Plugin, Row, SinkInput, Stage, schema, table_from_str};
 use pipeline_sink_csv::{Csv, plugins};
 
 /// Each fault as code, the text it points at, and message.
@@ -69,7 +69,7 @@ fn several_faults_at_once() {
     let found = faults("pth = \"x\"\nheader = 3", &[], false);
     assert_eq!(found.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["E010", "E011", "E012"]);
     let found = faults("path = \"x\"\ncolumns = [{ column = \"at\", az = \"t\" }]", &[], false);
-    assert!(found[0].2.contains("unknown field `az`"), "{found:?}");
+    assert!(found[0].2.contains("has no key `az`"), "{found:?}");
 }
 
 #[test]
@@ -143,6 +143,23 @@ fn the_sample_works_and_names_every_key() {
     plan(&uncommented, columns, &["coin_id", "timestamp"], true).unwrap_or_else(|faults| panic!("{uncommented}\n{faults:?}"));
     let table = table_from_str(&uncommented).unwrap();
     for key in descriptor.config.get("properties").unwrap().as_object().unwrap().keys() {
-        assert!(table.get_ref().keys().any(|k| k.get_ref() == key), "the sample does not show `{key}`");
+        assert!(table.keys().iter().any(|k| **k == *key), "the sample does not show `{key}`");
+    }
+}
+
+#[test]
+fn a_fault_behind_what_the_environment_gave_stands_where_it_is() {
+    let config = r#"path = "${DIR}/{coyn}_${END}""#;
+    for (dir, end) in [("", "x"), ("a/long/folder", "x.csv"), ("six123", "six45.")] {
+        // As the engine does it: the value changes, its place does not.
+        let mut table = toml::de::DeTable::parse(config).unwrap();
+        let span = table.get_ref().get("path").unwrap().span();
+        let value = format!("{dir}/{{coyn}}_{end}");
+        *table.get_mut().get_mut("path").unwrap().get_mut() = toml::de::DeValue::String(value.clone().into());
+        let expansion = Expansion { span, written: "${DIR}/{coyn}_${END}".into(), value, hidden: vec![], whole: false, faulty: false };
+        let table = ConfigTable::new(table, [expansion].into_iter().collect());
+        let Ok(Stage::Sink(mut sink)) = Csv.build(&table, &BuildContext { pipeline: "test".into() }) else { panic!() };
+        let faults = sink.plan(&SinkInput { schema: Candle::schema(), keys: vec![], replaces: false }).unwrap_err();
+        assert_eq!(&config[faults[0].span.clone().unwrap()], "coyn");
     }
 }
