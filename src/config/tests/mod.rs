@@ -178,7 +178,7 @@ fn the_rules_of_a_whole_file_are_read() {
     let validate = def.validate.unwrap();
     assert_eq!(&WHOLE[def.validate_span], "[validate]");
     assert_eq!(validate.on_reject, OnReject::Quarantine);
-    assert_eq!(validate.quarantine_path.as_deref().map(String::as_str), Some("bad/{name}.jsonl"));
+    assert_eq!(validate.quarantine_path.as_deref().map(String::as_str), Some("bad/crypto.jsonl"));
     assert_eq!((validate.limits.warn(), validate.limits.abort()), (Some(Limit::Share(0.05)), Some(Limit::Rows(500))));
     let (key, _) = validate.columns.get_key_value("coin id").unwrap();
     assert_eq!(&WHOLE[key.span()], "\"coin id\"");

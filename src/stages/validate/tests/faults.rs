@@ -31,7 +31,7 @@ fn every_fault_is_told_where_it_stands() {
         ("columns.live.max = 0", &[("E044", "0", "`max` of `live`: a boolean has no", "one_of = [true]")]),
         ("columns.open.min = 'x'", &[("E044", "'x'", "\"x\" cannot be compared with float", "write a number")]),
         ("columns.n.min = true", &[("E044", "true", "true cannot be compared with integer", "write a number")]),
-        ("columns.open.min = nan", &[("E012", "nan", "expected a number, a text", "")]),
+        ("columns.open.min = nan", &[("E044", "nan", "NaN is no bound", "finite")]),
         ("columns.open.max = inf", &[("E044", "inf", "inf is no bound", "finite")]),
         ("columns.n.max = 1e19", &[("E044", "1e19", "beyond every integer", "")]),
         ("columns.time.min = 3", &[("E044", "3", "3 cannot be compared with timestamp", "2026-05-19T15:00:00Z")]),
