@@ -105,6 +105,29 @@ impl Room {
         Running::of(self.command(Path::new("/bin/sh"), &all), args).end()
     }
 
+    /// Runs `pipeline` where this folder is a disk of its own of so many kilobytes, and keeps what is on it afterwards. `None` where the
+    /// machine does not let this user have a disk of his own.
+    #[track_caller]
+    pub fn pipeline_on_small_disk(&self, folder: &str, kilobytes: u32, args: &[&str]) -> Option<Outcome> {
+        let aside = format!("{folder}.kept");
+        let mount = format!("mount -t tmpfs -o size={kilobytes}k none {folder}");
+        let unshare = |script: &str| {
+            let mut all = vec!["-rm", "/bin/sh", "-c", script, env!("CARGO_BIN_EXE_pipeline")];
+            all.extend(args);
+            self.command(Path::new("unshare"), &all)
+        };
+        fs::create_dir_all(self.path(folder)).unwrap();
+        unshare(&mount).stdout(Stdio::null()).stderr(Stdio::null()).status().ok().filter(|status| status.success())?;
+        fs::rename(self.path(folder), self.path(&aside)).unwrap();
+        fs::create_dir_all(self.path(folder)).unwrap();
+        let script =
+            format!("{mount} && cp -a {aside}/. {folder}/ && {{ \"$0\" \"$@\"; code=$?; rm -rf {aside}; cp -a {folder} {aside}; exit $code; }}");
+        let outcome = Running::of(unshare(&script), args).end();
+        fs::remove_dir_all(self.path(folder)).unwrap();
+        fs::rename(self.path(&aside), self.path(folder)).unwrap();
+        Some(outcome)
+    }
+
     /// One run, whose summary is JSON.
     #[track_caller]
     pub fn once(&self, file: &str) -> Outcome {
