@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use support::{Room, Server, assert_same_hours};
+use support::{On, Reply, Room, Server, assert_same_hours};
 
 const CRYPTO: &str = "pipelines/crypto.toml";
 const TOP_THREE: [&str; 3] = ["bitcoin", "ethereum", "tether"];
@@ -156,7 +156,15 @@ fn each_run_leaves_one_line_in_the_log_file_that_parses() {
     for name in ["read", "written", "duplicates", "conflicts", "rejected"] {
         assert_eq!(field(name).parse::<u64>().unwrap(), run.rows(name), "{name}: {}", lines[1]);
     }
-    assert!(lines[1].contains("errors="), "{}", lines[1]);
+    assert_eq!(field("splits_failed"), "0");
+
+    server.fault(On::ohlc("ethereum"), Reply::status(404, "{\"error\": \"coin not found\"}"));
+    room.once(CRYPTO).exits(3);
+    let log = room.read("logs/pipeline.log");
+    let line = log.lines().rfind(|line| line.contains("run finished")).unwrap();
+    for part in ["status=\"partial\"", "splits_ok=2", "splits_failed=1", "errors=", "ethereum: client_error", "coin not found"] {
+        assert!(line.contains(part), "no {part:?} in {line}");
+    }
 }
 
 #[test]
@@ -175,7 +183,7 @@ fn the_log_is_json_when_asked_for() {
             text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{what}: {error}: {line}"))).collect();
         let finished: Vec<&Value> = lines.iter().filter(|line| line["message"] == "run finished").collect();
         assert_eq!(finished.len(), 1, "{what}: {text}");
-        has(finished[0], &["started_at", "ended_at", "read", "written", "duplicates", "conflicts", "rejected", "errors"]);
+        has(finished[0], &["started_at", "ended_at", "read", "written", "duplicates", "conflicts", "rejected", "splits_failed"]);
         assert_eq!(finished[0]["written"].as_u64(), Some(run.rows("written")), "{what}");
     }
 }
