@@ -128,7 +128,7 @@ impl<R: Read> Scanner<R> {
         loop {
             let quoted = data.get(at) == Some(&b'"');
             let (start, end, doubled) = if quoted {
-                let Some((end, doubled)) = closing(data, at + 1, self.eof) else { return Step::More };
+                let Some((end, doubled)) = closing(data, at + 1) else { return Step::More };
                 (at + 1, end, doubled)
             } else {
                 let rest = &data[at..];
@@ -168,7 +168,7 @@ impl<R: Read> Scanner<R> {
 }
 
 /// Where the quote that closes stands, and whether doubled ones stand before it.
-fn closing(data: &[u8], from: usize, eof: bool) -> Option<(usize, bool)> {
+fn closing(data: &[u8], from: usize) -> Option<(usize, bool)> {
     let mut at = from;
     let mut doubled = false;
     loop {
@@ -178,7 +178,6 @@ fn closing(data: &[u8], from: usize, eof: bool) -> Option<(usize, bool)> {
                 doubled = true;
                 at += 2;
             }
-            None if !eof => return None,
             _ => return Some((at, doubled)),
         }
     }

@@ -107,7 +107,7 @@ async fn an_abort_forgets_everything() {
     world.store(&[candle("a", "2026-01-01T00:00:00Z", 1.0)]).await.unwrap();
     let before = world.files();
     let mut sink = world.start().await.unwrap();
-    for prepare in [false, true] {
+    for prepare in [true, false] {
         sink.write(&batch(&[candle("a", "2026-01-01T00:00:00Z", 2.0)]), Op::Replace).await.unwrap();
         sink.write(&batch(&[candle("a", "2026-01-01T01:00:00Z", 2.0), candle("b", "2026-01-01T01:00:00Z", 2.0)]), Op::Append).await.unwrap();
         if prepare {
