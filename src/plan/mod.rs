@@ -1,6 +1,8 @@
 //! A pipeline's definition wired and type-checked: pure, no I/O. All faults at once.
 
 mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
