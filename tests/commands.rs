@@ -276,6 +276,17 @@ fn read_takes_a_condition_and_points_at_what_is_wrong_with_it() {
     room.pipeline(&["read", FILE, "--where", "close"]).exits(2);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_ends_the_answer_quietly() {
+    let server = Server::start();
+    let room = filled(&server);
+    for format in ["csv", "json", "table"] {
+        let read = room.shell("\"$0\" \"$@\" | head -n 1", &["read", FILE, "--format", format]);
+        assert_eq!((read.exits(0).stdout.lines().count(), read.stderr.as_str()), (1, ""), "{read}");
+    }
+}
+
 // status
 
 #[test]
@@ -607,6 +618,47 @@ fn other_lengths_of_candles_are_stored_as_they_come() {
             .collect();
         assert_eq!(stored, expected, "{interval}");
     }
+}
+
+#[test]
+fn transforms_change_what_is_stored() {
+    let server = Server::start();
+    let transforms = r#"
+[[transforms]]
+type = "filter"
+expr = "close >= open"
+[[transforms]]
+type = "derive"
+column = "spread"
+expr = "high - low"
+[[transforms]]
+type = "rename"
+columns = { coin_id = "coin" }
+[[transforms]]
+type = "cast"
+columns = { volume_24h = "text" }
+[[transforms]]
+type = "select"
+columns = ["timestamp", "coin", "spread", "volume_24h"]
+"#;
+    let recipe = Recipe::new().transforms(transforms).validate("").dedupe("[dedupe]\nkeys = [\"coin\", \"timestamp\"]\n");
+    let room = room(&server, &recipe.sink("[sink]\ntype = \"csv\"\npath = \"data/all.csv\"\n"));
+    let run = room.once(FILE);
+    run.exits(0);
+    let text = room.read("data/all.csv");
+    assert_eq!(text.lines().next(), Some("timestamp,coin,spread,volume_24h"));
+    let stored: Vec<Vec<String>> =
+        csv::Reader::from_reader(text.as_bytes()).records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
+    let kept = COINS.iter().flat_map(|coin| server.expected(coin).into_iter().filter(|hour| hour.close >= hour.open).map(move |hour| (coin, hour)));
+    let mut count = 0;
+    for (row, (coin, hour)) in stored.iter().zip(kept.clone()) {
+        assert_eq!(row[..2], [rfc3339(hour.open_time), (*coin).to_owned()]);
+        assert_eq!(row[2].parse::<f64>().unwrap().to_bits(), (hour.high - hour.low).to_bits());
+        assert_eq!(row[3].parse::<f64>().ok().map(f64::to_bits), hour.volume.map(f64::to_bits));
+        count += 1;
+    }
+    assert_eq!((stored.len(), kept.count()), (count, count));
+    assert_eq!(run.json()["rows"]["filtered"].as_u64(), Some(run.rows("read") - count as u64));
 }
 
 #[test]

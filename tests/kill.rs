@@ -167,6 +167,45 @@ fn killed_while_rows_are_replaced_and_rejected() {
 }
 
 #[test]
+fn killed_while_two_sinks_are_written() {
+    let server = Server::start();
+    server.latency(7, 12);
+    let columns = "columns = [\"timestamp\", \"open\", \"high\", \"low\", \"close\", { column = \"volume_24h\", as = \"volume\" }]";
+    // One has a file for each coin, the other one for all, to which each epoch is appended.
+    let sinks = format!(
+        "[[sink]]\ntype = \"csv\"\npath = \"data/raw/{{coin_id}}_{{timestamp:%Y}}.csv\"\n{columns}\n\n[[sink]]\ntype = \"csv\"\npath = \"data/all.csv\"\n"
+    );
+    let recipe = recipe().sink(&sinks);
+    let takes = takes(&server, &recipe);
+    let mut dice = dice(5);
+    let room = room(&server, &recipe);
+    server.hold_back(20);
+    room.once(FILE).exits(0);
+    let mut shown: Vec<Vec<Hour>> = COINS.iter().map(|coin| server.expected(coin)).collect();
+    for back in (0..20).rev() {
+        server.hold_back(back);
+        for (coin, shown) in COINS.iter().zip(&mut shown) {
+            *shown = oracle::union(shown, &server.expected(coin));
+        }
+        if back > 0 && dice.below(20) < rounds() {
+            killed_run(&room, &mut dice, takes);
+        }
+    }
+    room.once(FILE).exits(0);
+    let all = room.read("data/all.csv");
+    let mut reader = csv::Reader::from_reader(all.as_bytes());
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    for (coin, shown) in COINS.iter().zip(&shown) {
+        assert_same_hours(coin, &room.hours(coin), shown);
+        let times: Vec<i64> =
+            rows.iter().filter(|row| &row[0] == *coin).map(|row| chrono::DateTime::parse_from_rfc3339(&row[1]).unwrap().timestamp_millis()).collect();
+        assert_eq!(times, shown.iter().map(|hour| hour.open_time).collect::<Vec<_>>(), "{coin} in the file of all");
+    }
+    assert_eq!(rows.len(), shown.iter().map(Vec::len).sum::<usize>());
+    no_leftovers(&room);
+}
+
+#[test]
 fn killed_while_it_runs_by_its_trigger() {
     let server = Server::start();
     server.latency(6, 12);

@@ -621,10 +621,11 @@ fn without_the_list_of_the_biggest_coins_the_run_fails() {
         Reply::Reset,
         Reply::Truncate,
     ];
+    let recipe = Recipe::new().source("top = 3\nvolume_24h = true").http("timeout = \"5s\"\nretries = 0");
     for reply in unusable {
         let server = Server::start();
         server.fault(On::markets(), reply);
-        let room = room(&server, &Recipe::new().source("top = 3\nvolume_24h = true"));
+        let room = room(&server, &recipe);
         let run = room.once(FILE);
         run.exits(1);
         let summary = run.json();
@@ -682,6 +683,50 @@ fn a_server_that_is_down_is_one_json_object_all_the_same() {
     run.exits(1).split_failed("bitcoin", "network", &[]).split_failed("tether", "network", &[]);
     assert_eq!(run.json()["status"], "failed");
     assert_eq!(run.json()["error"]["category"], "network");
+}
+
+// Budgets and deadlines of our own.
+
+#[test]
+fn a_monthly_quota_survives_restarts_and_is_told_by_name() {
+    let server = Server::start();
+    let recipe = Recipe::new();
+    let room = room(&server, &recipe.clone().http(&format!("{}\nrequests_per_month = 8", recipe.http)).run("concurrency = 1"));
+    room.once(FILE).exits(0);
+    assert_eq!(server.seen().len(), 6, "two for each coin");
+    let run = room.once(FILE);
+    assert!(matches!(run.code, Some(1 | 3)), "{run}");
+    assert_eq!(server.seen().len(), 8, "not one more than allowed: {run}");
+    let run = room.once(FILE);
+    run.exits(1).split_failed("bitcoin", "rate_limit", &["month", "8"]);
+    assert_eq!(server.seen().len(), 8);
+    stored_whole(&room, &server, &COINS);
+}
+
+#[test]
+fn a_budget_that_outlasts_the_deadline_fails_by_name_in_bounded_time() {
+    let server = Server::start();
+    let recipe = Recipe::new();
+    let recipe = recipe.clone().http(&recipe.http.replace("100000", "6")).run("concurrency = 1\ndeadline = \"4s\"");
+    let room = room(&server, &recipe);
+    let run = room.once(FILE);
+    run.exits(3).split_ok("bitcoin").split_failed("tether", "rate_limit", &["6", "minute"]);
+    assert!(run.took < Duration::from_secs(20), "{run}");
+    stored_whole(&room, &server, &["bitcoin"]);
+}
+
+#[test]
+fn a_deadline_ends_the_run_and_what_was_done_is_stored() {
+    let server = Server::start();
+    server.fault(On::ohlc("ethereum"), Reply::Silence);
+    let room = room(&server, &Recipe::new().http("timeout = \"60s\"\nretries = 5").run("concurrency = 4\ndeadline = \"2s\""));
+    let run = room.once(FILE);
+    assert!(run.took < Duration::from_secs(20), "{run}");
+    run.exits(3).split_ok("bitcoin").split_failed("ethereum", "network", &[]);
+    stored_whole(&room, &server, &["bitcoin"]);
+    server.behave();
+    room.once(FILE).exits(0);
+    stored_whole(&room, &server, &COINS);
 }
 
 // Limits and verdicts.

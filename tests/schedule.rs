@@ -250,6 +250,43 @@ fn a_second_process_is_told_who_holds_the_pipeline() {
 }
 
 #[test]
+fn of_two_that_start_at_once_one_works_and_the_other_is_told() {
+    let server = Server::start();
+    server.latency(2, 300);
+    let room = room(&server, &Recipe::new());
+    let (first, second) = (room.start(&["run", FILE, "--once"]), room.start(&["run", FILE, "--once"]));
+    let mut codes = [first.end().code, second.end().code];
+    codes.sort();
+    // Where the first had ended before the second began, both worked.
+    assert!(codes == [Some(0), Some(2)] || codes == [Some(0), Some(0)], "{codes:?}");
+    for coin in ["bitcoin", "ethereum", "tether"] {
+        assert_same_hours(coin, &room.hours(coin), &server.expected(coin));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_does_no_harm() {
+    let server = Server::start();
+    server.latency(12, 300);
+    let room = room(&server, &Recipe::new().run("concurrency = 1\nepoch_rows = 1"));
+    for wait in [120, 350, 600] {
+        let running = room.start(&["run", FILE, "--once"]);
+        std::thread::sleep(Duration::from_millis(wait));
+        running.signal("INT");
+        running.signal("INT");
+        let asked = Instant::now();
+        let ended = running.kill_after(Duration::from_secs(5));
+        assert!(asked.elapsed() < Duration::from_secs(5), "{ended}");
+        assert!(!ended.stderr.contains("panicked"), "{ended}");
+    }
+    server.latency(12, 0);
+    room.once(FILE).exits(0);
+    for coin in ["bitcoin", "ethereum", "tether"] {
+        assert_same_hours(coin, &room.hours(coin), &server.expected(coin));
+    }
+}
+
+#[test]
 fn a_killed_process_holds_nothing() {
     let server = Server::start();
     let room = room(&server, &every_second());

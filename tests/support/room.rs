@@ -75,7 +75,7 @@ impl Room {
 
     pub fn read(&self, name: &str) -> String {
         let path = self.path(name);
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}; there is: {:?}", path.display(), self.files("")))
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}; there is: {:?}", path.display(), self.files("").keys()))
     }
 
     /// Copies a pipeline that comes with the program, as it is.
@@ -99,8 +99,13 @@ impl Room {
     /// Runs `pipeline` behind a line of shell that prepares the process, as `ulimit` does.
     #[track_caller]
     pub fn pipeline_after(&self, preparation: &str, args: &[&str]) -> Outcome {
-        let script = format!("{preparation}; exec \"$0\" \"$@\"");
-        let mut all = vec!["-c", &script, env!("CARGO_BIN_EXE_pipeline")];
+        self.shell(&format!("{preparation}; exec \"$0\" \"$@\""), args)
+    }
+
+    /// Runs a line of shell, in which `"$0" "$@"` is `pipeline` with its arguments.
+    #[track_caller]
+    pub fn shell(&self, script: &str, args: &[&str]) -> Outcome {
+        let mut all = vec!["-c", script, env!("CARGO_BIN_EXE_pipeline")];
         all.extend(args);
         Running::of(self.command(Path::new("/bin/sh"), &all), args).end()
     }
@@ -268,6 +273,15 @@ impl Running {
     pub fn kill(mut self) -> Outcome {
         let _ = self.child.kill();
         self.collect()
+    }
+
+    /// Waits for its end, in whatever way it comes, and ends it by force after this time.
+    pub fn kill_after(mut self, limit: Duration) -> Outcome {
+        let deadline = Instant::now() + limit;
+        while self.is_running() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.kill()
     }
 
     /// Waits for its end. One that does not end is a failure.
