@@ -191,6 +191,10 @@ impl Drive<'_> {
                 splits.iter().for_each(|split| self.fail(*split, &error));
                 if fatal { Err(Stop::Fatal(error)) } else { Ok(()) }
             }
+            Err(CommitError::Unknown(splits, error)) => {
+                splits.iter().for_each(|split| self.fail(*split, &error));
+                Err(Stop::Fatal(error))
+            }
         }
     }
 

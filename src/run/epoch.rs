@@ -71,6 +71,8 @@ pub(crate) struct Committed {
 pub(crate) enum CommitError {
     /// Nothing of it is stored; these splits were in it.
     Dropped(Vec<usize>, StageError),
+    /// Whether it is saved nobody knows, and the state cannot be asked: these splits were in it. Recovery finds out.
+    Unknown(Vec<usize>, StageError),
     /// It is decided and saved, but a sink has not made it visible yet: the next run will.
     Undelivered(Committed, StageError),
 }
@@ -104,6 +106,8 @@ pub(crate) struct EpochWriter {
     opened_at: Option<Duration>,
     /// Something that was written could not be taken back: only recovery may.
     unclean: bool,
+    /// The state may hold the epoch that the sinks have prepared, or not: until recovery has asked it, nothing is taken back.
+    sealed: bool,
 }
 
 impl EpochWriter {
@@ -130,14 +134,18 @@ impl EpochWriter {
             rows: 0,
             opened_at: None,
             unclean: false,
+            sealed: false,
         }
     }
 
     /// Brings every sink to the last committed epoch.
+    ///
+    /// What an earlier run of this process could not take back, or was not sure about, is treated as if the process had been started anew.
     pub(crate) async fn recover(&mut self, run_was_open: bool) -> Result<(), StageError> {
         if self.preview.is_some() {
             return Ok(());
         }
+        let run_was_open = run_was_open || self.unclean;
         let last = self.store.last_epoch()?;
         self.epoch = last.as_ref().map_or(0, |(epoch, _)| *epoch);
         let of = |id: &str| Recovery {
@@ -154,10 +162,12 @@ impl EpochWriter {
             let recovery = of(quarantine.id());
             quarantine.recover(&recovery)?;
         }
+        self.forget();
+        (self.unclean, self.sealed) = (false, false);
         Ok(())
     }
 
-    /// Must the next process take something back? Then the run stays open in the state, which is what allows it to.
+    /// Must recovery take something back? Then the run stays open in the state, which is what allows it to.
     pub(crate) fn unclean(&self) -> bool {
         self.unclean
     }
@@ -242,18 +252,31 @@ impl EpochWriter {
     }
 
     async fn clear(&mut self) {
-        for open in &mut self.sinks {
-            if let Err(error) = open.sink.abort().await {
-                tracing::warn!(sink = %open.id, %error, "what was written could not be taken back now; the next run will");
+        if !self.sealed {
+            for open in &mut self.sinks {
+                if let Err(error) = open.sink.abort().await {
+                    tracing::warn!(sink = %open.id, %error, "what was written could not be taken back now; the next run will");
+                    self.unclean = true;
+                }
+            }
+            if let Some(quarantine) = &mut self.quarantine
+                && let Err(error) = quarantine.abort()
+            {
+                tracing::warn!(%error, "what was written to the rejects could not be taken back now; the next run will");
                 self.unclean = true;
             }
         }
-        if let Some(quarantine) = &mut self.quarantine
-            && let Err(error) = quarantine.abort()
-        {
-            tracing::warn!(%error, "what was written to the rejects could not be taken back now; the next run will");
-            self.unclean = true;
-        }
+        self.forget_outcomes();
+    }
+
+    /// Forgets the open epoch, here alone: sinks keep what they have.
+    fn forget(&mut self) {
+        self.passed.clear();
+        self.opened_at = None;
+        self.forget_outcomes();
+    }
+
+    fn forget_outcomes(&mut self) {
         if let Some(deduper) = &mut self.deduper {
             deduper.abort();
         }
@@ -374,8 +397,10 @@ impl EpochWriter {
                 Ok(_) => return Err(self.drop_epoch(error).await),
                 // Not even readable: neither take back nor go on. Recovery will tell.
                 Err(_) => {
-                    self.unclean = true;
-                    return Err(CommitError::Dropped(self.splits(), error));
+                    let splits = self.splits();
+                    (self.unclean, self.sealed) = (true, true);
+                    self.forget();
+                    return Err(CommitError::Unknown(splits, error));
                 }
             }
         }

@@ -189,6 +189,8 @@ pub struct Engine {
     stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
     dry: bool,
     recovered: bool,
+    /// Runs of this process that are over and still open in the state.
+    unended: Vec<RunRecord>,
 }
 
 impl Engine {
@@ -222,7 +224,7 @@ impl Engine {
         let preview = dry.then(Preview::default);
         let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview);
         let route = Route { source, transforms, validator };
-        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false })
+        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unended: Vec::new() })
     }
 
     /// What a dry run would have stored.
@@ -324,6 +326,7 @@ impl Engine {
     /// Finds the splits and opens the run. `Err(None)` when it was cancelled before.
     async fn begin(&mut self, context: &RunContext, request: &RunRequest, record: &mut RunRecord) -> Result<(), Option<StageError>> {
         self.recover(false).await.map_err(Some)?;
+        self.end_overdue().map_err(Some)?;
         let splits = tokio::select! {
             biased;
             () = context.cancel.cancelled() => return Err(None),
@@ -352,19 +355,38 @@ impl Engine {
         (self.observer)(&RunEvent::Started { splits: record.splits.len() });
         let drive = Drive { run: context, route: &self.route, settings: &self.settings, writer: &mut self.writer, record, observer: &self.observer };
         drive.run().await;
-        self.finish(record, true);
+        self.end(record);
     }
 
-    /// Ends a run: its record is saved (unless it is to go on later) and its one line is logged.
+    /// Ends a run that wrote. What was interrupted stays open in the state, and the next process goes on with it. What left something behind
+    /// that only recovery may take back stays open, too, until that is done: by the next run of this process, or by the next process.
+    fn end(&mut self, record: &mut RunRecord) {
+        let unclean = self.writer.unclean();
+        self.finish(record, record.status != RunStatus::Interrupted && !unclean);
+        if unclean && record.status != RunStatus::Interrupted {
+            self.unended.push(record.clone());
+        }
+    }
+
+    /// Ends in the state what was over and could not be ended there.
+    fn end_overdue(&mut self) -> Result<(), StageError> {
+        while let Some(record) = self.unended.first() {
+            self.store.end_run(record)?;
+            self.unended.remove(0);
+        }
+        Ok(())
+    }
+
+    /// The last of a run: its record is saved, if it is to be, and its one line is logged.
     fn finish(&mut self, record: &mut RunRecord, saved: bool) {
         let now = self.ports.clock.now();
         record.ended_at = Some(now);
-        // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
-        if saved && !self.dry && record.status != RunStatus::Interrupted && !self.writer.unclean() {
+        if saved && !self.dry {
             if let Err(error) = self.store.end_run(record) {
                 tracing::error!(%error, "the end of the run could not be recorded; it stays open and is gone over again");
                 record.error.get_or_insert_with(|| drive::error_record(&error));
                 record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
+                self.unended.push(record.clone());
             } else if let Err(error) = self.store.prune(self.settings.keep_runs) {
                 tracing::warn!(%error, "old runs could not be forgotten");
             }

@@ -43,7 +43,7 @@ impl Engine {
         } else {
             record.status = RunStatus::Ok;
         }
-        self.finish(&mut record, true);
+        self.end(&mut record);
         stored.map(|()| report)
     }
 
@@ -99,7 +99,7 @@ impl Engine {
         };
         let committed = match self.writer.commit(&rows, stored).await {
             Ok(committed) => committed,
-            Err(CommitError::Dropped(_, error) | CommitError::Undelivered(_, error)) => return Err(error),
+            Err(CommitError::Dropped(_, error) | CommitError::Unknown(_, error) | CommitError::Undelivered(_, error)) => return Err(error),
         };
         for (index, counts, ..) in &committed.splits {
             record.rows.add(counts);
