@@ -220,6 +220,8 @@ impl Drive<'_> {
 
     /// Gives the record its final status.
     fn conclude(&mut self, stop: Option<Stop>) {
+        // Even when every split is stored: a sink may not have made the last epoch visible.
+        let fatal = matches!(stop, Some(Stop::Fatal(_)));
         let (status, error) = match stop {
             None => (None, None),
             Some(Stop::Cancelled) => (Some(RunStatus::Interrupted), None),
@@ -244,9 +246,10 @@ impl Drive<'_> {
         self.record.status = match status {
             Some(RunStatus::Interrupted) if ok + failed == self.record.splits.len() => by_splits(ok, failed),
             Some(status) => status,
+            None if fatal && failed == 0 => RunStatus::Partial,
             None => by_splits(ok, failed),
         };
-        if self.record.status == RunStatus::Failed || matches!(status, Some(RunStatus::Failed)) {
+        if self.record.status == RunStatus::Failed || fatal && failed == 0 {
             let first = self.record.splits.iter().find_map(|split| split.error.clone());
             self.record.error = error.as_ref().map(error_record).or(first);
         }

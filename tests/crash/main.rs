@@ -14,13 +14,13 @@
 mod tape;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use pipeline::run::Engine;
 use pipeline::state::{ErrorRecord, RunRecord, RunStatus, Store};
-use pipeline_contract::Category;
 use pipeline_contract::testkit::{Fail, Fault, SimDisk, Survives};
+use pipeline_contract::{Category, StageError};
 use world::{Conflicts, Run, Saved, World, block_on, outputs};
 
 /// Which cases are taken: one of so many, chosen by a hash of the case.
@@ -62,6 +62,8 @@ struct Reference {
     /// Each operation, in words.
     operations: Vec<String>,
     outputs: BTreeMap<String, String>,
+    /// The outputs after each run.
+    after: Vec<BTreeMap<String, String>>,
     runs: Vec<Run>,
     /// The number of its last epoch.
     epochs: u64,
@@ -74,12 +76,14 @@ impl Reference {
             world.disk.record();
             let mut engine = world.engine();
             world.resume(&mut engine).await.unwrap();
+            let mut after = Vec::new();
             for tick in 0..3 {
                 world.run(&mut engine, tick).await;
+                after.push(world.outputs());
             }
             let operations = world.disk.history();
             let epochs = world.model.last_epoch().unwrap().unwrap().0;
-            Self { conflicts, operations, outputs: world.outputs(), runs: world.runs(), epochs }
+            Self { conflicts, operations, outputs: world.outputs(), after, runs: world.runs(), epochs }
         })
     }
 
@@ -104,22 +108,21 @@ impl Reference {
     /// Everything is as if nothing had happened, and stays so without power.
     #[track_caller]
     fn holds(&self, world: &World, case: &str) {
-        self.same(&world.outputs(), case);
-        self.same(&outputs(&world.disk.crash(Survives::SYNCED)), &format!("{case}; then without power"));
+        same(&world.outputs(), &self.outputs, case);
+        same(&outputs(&world.disk.crash(Survives::SYNCED)), &self.outputs, &format!("{case}; then without power"));
     }
+}
 
-    #[track_caller]
-    fn same(&self, found: &BTreeMap<String, String>, case: &str) {
-        if *found == self.outputs {
-            return;
-        }
-        let paths: std::collections::BTreeSet<_> = found.keys().chain(self.outputs.keys()).collect();
-        let differ: Vec<_> = paths.into_iter().filter(|path| found.get(*path) != self.outputs.get(*path)).collect();
-        let show = |files: &BTreeMap<String, String>, path: &String| files.get(path).cloned().unwrap_or_else(|| "(not there)".to_owned());
-        let text: String =
-            differ.iter().map(|path| format!("\n--- {path}\n{}+++ expected\n{}", show(found, path), show(&self.outputs, path))).collect();
-        panic!("{case}: other bytes{text}");
+#[track_caller]
+fn same(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>, case: &str) {
+    if found == expected {
+        return;
     }
+    let paths: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
+    let differ: Vec<_> = paths.into_iter().filter(|path| found.get(*path) != expected.get(*path)).collect();
+    let show = |files: &BTreeMap<String, String>, path: &String| files.get(path).cloned().unwrap_or_else(|| "(not there)".to_owned());
+    let text: String = differ.iter().map(|path| format!("\n--- {path}\n{}+++ expected\n{}", show(found, path), show(expected, path))).collect();
+    panic!("{case}: other bytes{text}");
 }
 
 /// Runs these ticks; a process that died stops.
@@ -201,7 +204,7 @@ fn the_same_run_again_changes_nothing() {
 
 #[test]
 fn a_crash_at_every_operation() {
-    let mut sample = Sample::new(25);
+    let mut sample = Sample::new(150);
     for reference in Reference::both() {
         for k in 0..reference.k() {
             for (n, survives) in Survives::variants().chain((0..4).map(|n| Survives::seeded((k * 4 + n) as u64))).enumerate() {
@@ -229,7 +232,7 @@ fn a_crash_at_every_operation() {
 
 #[test]
 fn a_crash_at_every_operation_and_again_while_recovering() {
-    let mut sample = Sample::new(40);
+    let mut sample = Sample::new(300);
     for reference in Reference::both() {
         for k in (0..reference.k()).step_by(5) {
             for n in 0_u64.. {
@@ -276,7 +279,7 @@ enum Heals {
 
 /// Is this an error that somebody can act on?
 fn is_clear(error: &ErrorRecord) -> bool {
-    let names = ["data", "mirror", "state/crash", "the working directory"].iter().any(|path| error.message.contains(path));
+    let names = ["data", "mirror", "state", "the working directory"].iter().any(|path| error.message.contains(path));
     error.category == Category::Storage && names && error.help.as_ref().is_some_and(|help| !help.is_empty())
 }
 
@@ -306,6 +309,7 @@ async fn disturbed(mut world: World, reference: &Reference, fail: Fail, heals: H
             broken = tick;
             break;
         }
+        same(&world.outputs(), &reference.after[tick], &format!("{case}, all is said to be well after run {tick}"));
     }
     match heals {
         Heals::SameProcess => {
@@ -334,7 +338,7 @@ async fn disturbed(mut world: World, reference: &Reference, fail: Fail, heals: H
 
 #[test]
 fn every_error_at_every_operation() {
-    let mut sample = Sample::new(40);
+    let mut sample = Sample::new(300);
     let faults = Fault::ERRORS.into_iter().chain([Fault::Short]).collect::<Vec<_>>();
     for reference in Reference::both() {
         for k in 0..reference.k() {
@@ -357,10 +361,63 @@ fn every_error_at_every_operation() {
     println!("every error at every operation: {} of {} cases", sample.taken, sample.seen);
 }
 
+/// A process dies, and the next one meets an error: it says so, or does not mind; the one after that heals.
+#[test]
+fn an_error_at_every_operation_of_a_restart() {
+    let mut sample = Sample::new(600);
+    for reference in Reference::both() {
+        for k in (0..reference.k()).step_by(7) {
+            for j in 0..reference.k() {
+                let fault = Fault::ERRORS[(k + j) % 4];
+                let fail = if j % 2 == 0 { Fail::Once(j, fault) } else { Fail::From(j, fault) };
+                let case = format!("{}, a crash, then {fail:?} in the next process", reference.at(k));
+                if !sample.takes() && j < 400 {
+                    continue;
+                }
+                let disturbed = block_on(async {
+                    let mut world = World::new(reference.conflicts).scheduled(k % 2 == 0);
+                    die(&world, k).await;
+                    world.crash(Survives::seeded(j as u64));
+                    world.disk.fail(fail);
+                    let from = world.to_do().start;
+                    let mut engine = world.engine();
+                    match world.resume(&mut engine).await {
+                        Err(error) => assert!(is_clear(&error_record(&error)), "{case}: {error:#?}"),
+                        Ok(Some(record)) => {
+                            check_record(&record, &reference, from, &case);
+                        }
+                        Ok(None) => {}
+                    }
+                    let disturbed = world.disk.ops() > j;
+                    drop(engine);
+                    world.disk.fail(Fail::Never);
+                    let mut engine = world.engine();
+                    world.resume(&mut engine).await.unwrap_or_else(|error| panic!("{case}: the restart fails: {error}"));
+                    for tick in from..3 {
+                        let record = world.run(&mut engine, tick).await;
+                        assert_eq!(record.status, reference.runs[tick].status, "{case}: it does not heal: {record:#?}");
+                    }
+                    reference.holds(&world, &case);
+                    assert!(world.model.open_run().unwrap().is_none(), "{case}: a run stays open");
+                    disturbed
+                });
+                if !disturbed {
+                    break;
+                }
+            }
+        }
+    }
+    println!("an error while recovering from a crash: {} of {} cases", sample.taken, sample.seen);
+}
+
+fn error_record(error: &StageError) -> ErrorRecord {
+    ErrorRecord { category: error.category, message: error.message.clone(), help: error.help.clone() }
+}
+
 /// The state fails while it saves an epoch and cannot be asked how that ended.
 #[test]
 fn a_state_that_is_gone_with_an_epoch_whose_outcome_nobody_knows() {
-    let mut sample = Sample::new(1);
+    let mut sample = Sample::new(4);
     for reference in Reference::both() {
         for epoch in 1..=reference.epochs {
             for saved in [Saved::No, Saved::Yes] {
