@@ -106,7 +106,8 @@ pub(crate) struct EpochWriter {
     opened_at: Option<Duration>,
     /// Something that was written could not be taken back: only recovery may.
     unclean: bool,
-    /// The state may hold the epoch that the sinks have prepared, or not: until recovery has asked it, nothing is taken back.
+    /// What the sinks have prepared counts, or may count, and is not visible in all of them: nothing of it is taken back. Only a commit or
+    /// recovery ends this.
     sealed: bool,
 }
 
@@ -390,15 +391,19 @@ impl EpochWriter {
             rejects: self.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
             replayed: self.passed.iter().flat_map(|item| item.replays.iter().copied()).collect(),
         };
+        self.sealed = true;
         if let Err(error) = self.store.commit_epoch(&commit) {
             // The outcome is unknown: what the state says now is what happened.
             match self.store.last_epoch() {
                 Ok(Some((last, _))) if last == epoch => tracing::warn!(%error, epoch, "the state reported an error, but the epoch is saved"),
-                Ok(_) => return Err(self.drop_epoch(error).await),
+                Ok(_) => {
+                    self.sealed = false;
+                    return Err(self.drop_epoch(error).await);
+                }
                 // Not even readable: neither take back nor go on. Recovery will tell.
                 Err(_) => {
                     let splits = self.splits();
-                    (self.unclean, self.sealed) = (true, true);
+                    self.unclean = true;
                     self.forget();
                     return Err(CommitError::Unknown(splits, error));
                 }
@@ -413,7 +418,10 @@ impl EpochWriter {
         self.rows = 0;
         self.opened_at = None;
         match self.deliver(epoch, &commit).await {
-            Ok(()) => Ok(committed),
+            Ok(()) => {
+                self.sealed = false;
+                Ok(committed)
+            }
             Err(error) => Err(CommitError::Undelivered(committed, error)),
         }
     }

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use pipeline::run::Engine;
 use pipeline::state::{ErrorRecord, RunRecord, RunStatus, Store};
-use pipeline_contract::testkit::{Fail, Fault, SimDisk, Survives};
+use pipeline_contract::testkit::{Fail, Fault, Survives};
 use pipeline_contract::{Category, StageError};
 use world::{Conflicts, Run, Saved, World, block_on, outputs};
 
@@ -434,12 +434,4 @@ fn a_state_that_is_gone_with_an_epoch_whose_outcome_nobody_knows() {
         }
     }
     println!("a state that is gone: {} of {} cases", sample.taken, sample.seen);
-}
-
-/// So that nobody takes a broken simulation for a proof.
-#[test]
-fn the_simulated_disk_forgets() {
-    let disk = SimDisk::new();
-    disk.put("data/x.csv", "a\n");
-    assert_eq!(outputs(&disk.crash(Survives::SYNCED)).len(), 1);
 }

@@ -149,3 +149,44 @@ async fn a_killed_run_with_a_stored_prefix_goes_on_after_it() {
     assert_eq!(world.stored(), ["a 00:01 1.0", "a 00:02 2.0", "a 00:03 3.0"]);
     assert!(world.shelf.lock().unwrap().recovered.last().unwrap().1, "the sink is told that a run was open");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_taken_back_keeps_the_run_open_until_the_next_one_of_the_same_process_has() {
+    let world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    let mut engine = world.engine();
+    world.shelf.lock().unwrap().prepare_fails = Some((1, full()));
+    world.shelf.lock().unwrap().abort_fails = 1;
+    let failed = engine.run(&engine.now(None), &CancellationToken::new()).await;
+    assert_eq!(failed.status, RunStatus::Failed);
+    assert_eq!(world.store.open_run().unwrap().unwrap().run_id, failed.run_id, "only recovery may take it back");
+    later().await;
+    assert_eq!(engine.run(&engine.now(None), &CancellationToken::new()).await.status, RunStatus::Ok);
+    assert_eq!(world.shelf.lock().unwrap().recovered.last(), Some(&(None, true)), "as if the process had been started anew");
+    assert!(world.store.open_run().unwrap().is_none());
+    let statuses: Vec<_> = world.store.runs(5).unwrap().iter().map(|run| run.status).collect();
+    assert_eq!(statuses, [RunStatus::Ok, RunStatus::Failed]);
+    later().await;
+    engine.run(&engine.now(None), &CancellationToken::new()).await;
+    assert_eq!(world.shelf.lock().unwrap().recovered.last(), Some(&(Some(1), false)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_is_decided_is_not_taken_back_when_a_sink_does_not_finish_it() {
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    let path = world.quarantine_file();
+    world.on_conflict = OnConflict::Reject;
+    world.run().await;
+    later().await;
+    world.script.splits = vec![("a", vec![Step::Other(vec![1])])];
+    assert_eq!(world.run().await.rows.rejected, 1);
+
+    later().await;
+    world.on_conflict = OnConflict::KeepLast;
+    let rejects = crate::run::QuarantineFile { path: &path, disk: &pipeline_contract::RealDisk }.read().unwrap();
+    world.shelf.lock().unwrap().commit_fails = 1000;
+    world.engine().replay(&rejects, &CancellationToken::new()).await.unwrap_err();
+    world.shelf.lock().unwrap().commit_fails = 0;
+    later().await;
+    assert_eq!(world.run().await.rows.duplicates, 1, "the state holds it");
+    assert_eq!(world.stored(), ["a 00:01 1.0", "replace a 00:01 1.5"]);
+}

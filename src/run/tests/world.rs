@@ -182,6 +182,8 @@ pub(super) struct ShelfState {
     pub(super) prepare_fails: Option<(u32, StageError)>,
     /// The next so many commits fail.
     pub(super) commit_fails: u32,
+    /// The next so many aborts fail.
+    pub(super) abort_fails: u32,
     pub(super) recovered: Vec<(Option<Epoch>, bool)>,
     pub(super) looked: usize,
 }
@@ -266,7 +268,12 @@ impl Sink for Shelf {
     }
     async fn abort(&mut self) -> Result<(), StageError> {
         self.open.clear();
-        self.state.lock().unwrap().prepared.clear();
+        let mut state = self.state.lock().unwrap();
+        if state.abort_fails > 0 {
+            state.abort_fails -= 1;
+            return Err(StageError::operator(pipeline_contract::Category::Storage, "the shelf is stuck"));
+        }
+        state.prepared.clear();
         Ok(())
     }
     async fn read_back(&self, _: &SinkContext, _: &Filter) -> Result<Box<dyn BatchStream>, StageError> {
