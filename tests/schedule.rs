@@ -91,7 +91,7 @@ fn every_tick_between_start_and_stop_is_told_once_over_a_restart_too() {
     let first = ticks(&room, step);
     without_holes(&first, step);
     assert!(first.len() >= 3 && ran(&first) >= 2, "{first:#?}");
-    assert!(*first.first_key_value().unwrap().0 <= began + TimeDelta::seconds(2), "the first tick comes soon: {began} {first:#?}");
+    assert!(*first.first_key_value().unwrap().0 <= began + TimeDelta::seconds(5), "the first tick comes soon: {began} {first:#?}");
 
     std::thread::sleep(Duration::from_millis(2500));
     let running = room.start(&["run", FILE]);
