@@ -191,8 +191,8 @@ pub struct Engine {
     stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
     dry: bool,
     recovered: bool,
-    /// The run that stays open in the state until what it left could be taken back.
-    unsaved: Option<RunRecord>,
+    /// Runs of this process that are over and still open in the state: until what they left is taken back, or their end can be recorded.
+    unended: Vec<RunRecord>,
 }
 
 impl Engine {
@@ -227,7 +227,7 @@ impl Engine {
         let fail_on_reject = settings.on_reject == OnReject::Fail;
         let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview, fail_on_reject);
         let route = Route { source, transforms, validator };
-        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unsaved: None })
+        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unended: Vec::new() })
     }
 
     /// What a dry run would have stored.
@@ -370,12 +370,13 @@ impl Engine {
         record.ended_at = Some(now);
         // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
         if saved && !self.dry && self.writer.unclean() {
-            self.unsaved = Some(record.clone());
+            self.unended.push(record.clone());
         } else if saved && !self.dry && record.status != RunStatus::Interrupted {
             if let Err(error) = self.store.end_run(record) {
                 tracing::error!(%error, "the end of the run could not be recorded; it stays open and is gone over again");
                 record.error.get_or_insert_with(|| drive::error_record(&error));
                 record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
+                self.unended.push(record.clone());
             } else if let Err(error) = self.store.prune(self.settings.keep_runs) {
                 tracing::warn!(%error, "old runs could not be forgotten");
             }
@@ -413,10 +414,13 @@ impl Engine {
         let run_was_open = run_was_open || self.writer.unclean() || (!self.recovered && self.store.open_run()?.is_some());
         self.writer.recover(run_was_open).await?;
         self.recovered = true;
-        match self.unsaved.take() {
-            Some(record) if record.status != RunStatus::Interrupted => self.store.end_run(&record),
-            _ => Ok(()),
+        while let Some(record) = self.unended.first() {
+            if record.status != RunStatus::Interrupted {
+                self.store.end_run(record)?;
+            }
+            self.unended.remove(0);
         }
+        Ok(())
     }
 
     fn context(&self, record: &RunRecord, window: Option<Window>, cancel: &CancellationToken) -> RunContext {
