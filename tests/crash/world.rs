@@ -84,6 +84,8 @@ pub(crate) enum Saved {
     No,
     /// It is, and yet an error is answered.
     Yes,
+    /// It never fails: it is on another disk than the files.
+    Elsewhere,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,10 +114,8 @@ impl SteppedStore {
         match self.disk.step(&format!("state: {what}")) {
             Ok(()) => save(&self.model),
             Err(error) => {
-                if self.saved == Saved::Yes && !self.disk.is_dead() {
-                    save(&self.model)?;
-                }
-                Err(unsaved(&error))
+                let saved = if self.saved == Saved::No || self.disk.is_dead() { None } else { Some(save(&self.model)?) };
+                saved.filter(|_| self.saved == Saved::Elsewhere).ok_or_else(|| unsaved(&error))
             }
         }
     }
@@ -141,6 +141,9 @@ impl Store for SteppedStore {
     }
     fn last_epoch(&self) -> Result<Option<LastEpoch>, StageError> {
         self.read(|model| model.last_epoch())
+    }
+    fn reopen(&self) -> Result<(), StageError> {
+        self.alive()
     }
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError> {
         let mut lost = self.lost.lock().unwrap();
