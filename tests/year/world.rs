@@ -193,6 +193,9 @@ impl World {
 
     /// A run ended.
     fn told(&self, record: &RunRecord) {
+        if self.life.is_dead() {
+            return;
+        }
         let wall = self.clock.wall_ms();
         self.waited(record.started_at.timestamp_millis());
         self.ledger.idle(Some(wall));
