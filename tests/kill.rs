@@ -209,7 +209,7 @@ fn killed_while_two_sinks_are_written() {
 fn killed_while_it_runs_by_its_trigger() {
     let server = Server::start();
     server.latency(6, 12);
-    let room = room(&server, &recipe().trigger("type = \"interval\"\nevery = \"300ms\""));
+    let room = room(&server, &recipe().trigger("type = \"interval\"\nevery = \"300ms\"").run("concurrency = 3\nepoch_rows = 1\ndeadline = \"30s\""));
     let mut dice = dice(4);
     for _ in 0..rounds().div_ceil(4) {
         let running = room.start(&["run", FILE]);

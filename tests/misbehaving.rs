@@ -76,12 +76,19 @@ fn each_fails_alone(cases: &[(&str, Reply, &str, &[&str])]) -> Outcome {
     run
 }
 
-/// Bitcoin meets `reply` each time, which only the operator can mend: the run ends, and the next one heals it.
+/// Every coin meets `reply`, which only the operator can mend: nothing is asked twice, the run fails, and the next one heals it. Where one
+/// coin alone meets it, the others are stored.
 #[track_caller]
 fn fails_for_the_operator(reply: Reply, words: &[&str]) {
     let server = Server::start();
-    server.fault(On::ohlc("bitcoin"), reply);
+    server.fault(On::ohlc("bitcoin"), reply.clone());
     let room = room(&server, &Recipe::new());
+    room.once(FILE).exits(3);
+    stored_whole(&room, &server, &["ethereum", "tether"]);
+
+    let server = Server::start();
+    server.fault(On::all_ohlc(), reply);
+    let room = self::room(&server, &Recipe::new());
     let run = room.once(FILE);
     run.exits(1);
     assert_eq!(run.split("bitcoin")["status"], "failed", "{run}");
@@ -89,7 +96,9 @@ fn fails_for_the_operator(reply: Reply, words: &[&str]) {
     for word in words {
         assert!(said.contains(&word.to_lowercase()), "nowhere {word:?}: {run}");
     }
-    assert_eq!(server.asked("ohlc", "bitcoin").len(), 1, "what only the operator can mend is not asked again: {run}");
+    for coin in COINS {
+        assert_eq!(server.asked("ohlc", coin).len(), 1, "what only the operator can mend is not asked again: {run}");
+    }
 
     server.behave();
     room.once(FILE).exits(0);

@@ -12,8 +12,9 @@ use support::{Dice, Recipe, Room, Running, Server, assert_same_hours};
 
 const FILE: &str = "candles.toml";
 
+/// By default a run may take nine tenths of the time between two ticks, which is little on a machine that does other things too.
 fn every_second() -> Recipe {
-    Recipe::new().trigger("type = \"interval\"\nevery = \"1s\"")
+    Recipe::new().trigger("type = \"interval\"\nevery = \"1s\"").run("concurrency = 4\ndeadline = \"30s\"")
 }
 
 fn room(server: &Server, recipe: &Recipe) -> Room {
@@ -91,7 +92,7 @@ fn every_tick_between_start_and_stop_is_told_once_over_a_restart_too() {
     let first = ticks(&room, step);
     without_holes(&first, step);
     assert!(first.len() >= 3 && ran(&first) >= 2, "{first:#?}");
-    assert!(*first.first_key_value().unwrap().0 <= began + TimeDelta::seconds(2), "the first tick comes soon: {began} {first:#?}");
+    assert!(*first.first_key_value().unwrap().0 <= began + TimeDelta::seconds(5), "the first tick comes soon: {began} {first:#?}");
 
     std::thread::sleep(Duration::from_millis(2500));
     let running = room.start(&["run", FILE]);
@@ -101,7 +102,12 @@ fn every_tick_between_start_and_stop_is_told_once_over_a_restart_too() {
     let all = ticks(&room, step);
     without_holes(&all, step);
     for (at, tick) in &first {
-        assert_eq!(all.get(at), Some(tick), "what was told once stays told");
+        let now = &all[at];
+        assert_eq!(
+            (&now["status"], &now["run_id"], &now["reason"]),
+            (&tick["status"], &tick["run_id"], &tick["reason"]),
+            "what was told once stays told"
+        );
     }
     let last = *first.last_key_value().unwrap().0;
     let missed: Vec<&Value> = all.range(last + step..).map(|(_, tick)| tick).take(1).collect();

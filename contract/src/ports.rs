@@ -103,7 +103,7 @@ pub struct BudgetLimits {
 /// The request budgets of this process, shared by everything that uses one host and key. The monthly count survives restarts.
 #[async_trait]
 pub trait Budget: Send + Sync {
-    /// Waits until one more request may be sent, `patience` at most.
+    /// Waits until one more request may be sent, also for the end of a [`Budget::hold`], `patience` at most.
     ///
     /// # Errors
     /// `rate_limit` when it would take longer, or the month's quota is used up.
@@ -114,6 +114,9 @@ pub trait Budget: Send + Sync {
     /// # Errors
     /// `storage` when they cannot be saved.
     fn spend(&self, scope: &BudgetScope, credits: u64) -> Result<(), StageError>;
+
+    /// The far side said to come back after `wait`: until then nothing of this scope is sent, by whomever. A hold never shortens another.
+    fn hold(&self, _scope: &BudgetScope, _wait: Duration) {}
 }
 
 /// The world outside.

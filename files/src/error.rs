@@ -4,10 +4,19 @@ use std::io::{self, ErrorKind};
 
 use pipeline_contract::{Category, StageError};
 
-/// An I/O error with the file, what was being done (`"write"`, `"open"`) and what to do about it. The operator must act.
+/// An I/O error with the file, what was being done (`"write"`, `"open"`) and what to do about it.
+///
+/// The operator must act where the disk as a whole is concerned (full, read-only, faulty); what concerns this path alone is a matter of the
+/// splits that need it.
 pub fn io_error(doing: &str, path: &str, error: &io::Error) -> StageError {
     let path = if path.is_empty() { "the working directory" } else { path };
-    StageError::operator(Category::Storage, format!("cannot {doing} {path}: {error}")).help(remedy(error))
+    let message = format!("cannot {doing} {path}: {error}");
+    let of_path = matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::FileTooLarge | ErrorKind::InvalidFilename
+    );
+    let fault = if of_path { StageError::split(Category::Storage, message) } else { StageError::operator(Category::Storage, message) };
+    fault.help(remedy(error))
 }
 
 fn remedy(error: &io::Error) -> &'static str {

@@ -72,12 +72,29 @@ pub struct FileSet {
     prepared: Vec<Done>,
     /// What an abort could not take back yet.
     owed: Vec<Done>,
+    /// A file that somebody removed begins anew.
+    renews: bool,
 }
 
 impl FileSet {
     /// The files of the sink that `cx` belongs to.
     pub fn new(cx: &SinkContext) -> Self {
-        Self { cx: cx.clone(), folders: Folders::default(), looked: HashMap::new(), open: BTreeMap::new(), prepared: Vec::new(), owed: Vec::new() }
+        Self {
+            cx: cx.clone(),
+            folders: Folders::default(),
+            looked: HashMap::new(),
+            open: BTreeMap::new(),
+            prepared: Vec::new(),
+            owed: Vec::new(),
+            renews: false,
+        }
+    }
+
+    /// Lets a file that somebody removed begin anew, where what it held may be tidied away (rejects, say).
+    #[must_use]
+    pub fn renewing(mut self) -> Self {
+        self.renews = true;
+        self
     }
 
     /// Looks at a file, once in an epoch: is it as it was committed, or not there and unknown?
@@ -109,6 +126,9 @@ impl FileSet {
             };
         };
         let mark = Record::from_value(path, &record)?.mark;
+        if meta.is_none() && self.renews {
+            return Ok(None);
+        }
         let Some(meta) = meta else { return Err(changed(format!("{path} is gone: {} were committed", bytes(mark.len)))) };
         if meta.len != mark.len || meta.is_dir {
             return Err(other_length(path, meta.len, mark.len));
@@ -247,27 +267,27 @@ impl FileSet {
         let temp = dir.join(self.temp_name(path, epoch));
         let temp = temp.to_string_lossy().into_owned();
         self.prepared.push(Done::Made { temp: temp.clone() });
-        let mut file = disk.create(temp.as_ref()).map_err(|error| io_error("create", &temp, &error))?;
+        let mut file = disk.create(temp.as_ref()).map_err(|error| io_error("create", path, &error))?;
         if let Some(edit) = change.edit {
             let mut out = BufWriter::with_capacity(64 << 10, &mut *file);
             edit(&mut old.chain(&change.appended[..]), &mut out).map_err(|error| match error {
                 EditError::Io(error) => io_error("rewrite", path, &error),
                 EditError::Stage(error) => error,
             })?;
-            out.flush().map_err(|error| io_error("write", &temp, &error))?;
+            out.flush().map_err(|error| io_error("write", path, &error))?;
         } else {
             let mut write = || {
                 io::copy(&mut old, &mut file)?;
                 file.write_all(&change.appended)
             };
-            write().map_err(|error| io_error("write", &temp, &error))?;
+            write().map_err(|error| io_error("write", path, &error))?;
         }
         let mut finish = || {
             file.sync()?;
             let len = file.size()?;
             Mark::of(&mut *file, len, change.header.len() as u64)
         };
-        let mark = finish().map_err(|error| io_error("write", &temp, &error))?;
+        let mark = finish().map_err(|error| io_error("write", path, &error))?;
         Ok(Record { mark, pending: Some(Pending { temp, over }) })
     }
 

@@ -270,6 +270,10 @@ impl HttpClient {
         };
         let limited = error.category == Category::RateLimit;
         let hint = hint_of(&error).or_else(|| wait_hint(&response.headers, limited, run.ports.clock.now()));
+        if let (Some(hint), true) = (hint, limited || response.status == StatusCode::SERVICE_UNAVAILABLE) {
+            // It speaks of the host and the key, not of this request alone.
+            run.ports.budget.hold(&self.scope, hint);
+        }
         Err(Failure { status: Some(response.status), hint, retry: true, ..Failure::last(error) })
     }
 

@@ -324,6 +324,41 @@ async fn a_used_up_budget_is_the_answer() {
 }
 
 #[tokio::test]
+async fn a_hint_holds_for_everything_that_shares_the_budget() {
+    #[derive(Default)]
+    struct Held(Mutex<Vec<(BudgetScope, Duration)>>);
+    #[async_trait]
+    impl Budget for Held {
+        async fn acquire(&self, _: &BudgetScope, _: &BudgetLimits, _: Duration) -> Result<(), StageError> {
+            Ok(())
+        }
+        fn spend(&self, _: &BudgetScope, _: u64) -> Result<(), StageError> {
+            Ok(())
+        }
+        fn hold(&self, scope: &BudgetScope, wait: Duration) {
+            self.0.lock().unwrap().push((scope.clone(), wait));
+        }
+    }
+    for (answer, held) in [
+        (Answer::status(429, "").header("Retry-After", "3"), Some(3)),
+        (Answer::status(503, "").header("Retry-After", "4"), Some(4)),
+        (Answer::status(429, "").header("x-ratelimit-reset", "45"), Some(45)),
+        (Answer::status(429, ""), None),
+        (Answer::status(503, ""), None),
+        (Answer::status(500, "").header("Retry-After", "3"), None),
+    ] {
+        let mut world = answers([answer.clone(), Answer::ok("7")]);
+        let budget = Arc::new(Held::default());
+        world.run.ports.budget = budget.clone();
+        world.get(&client()).await.unwrap();
+        let holds = budget.0.lock().unwrap();
+        let waits: Vec<u64> = holds.iter().map(|(_, wait)| wait.as_secs()).collect();
+        assert_eq!(waits, held.into_iter().collect::<Vec<_>>(), "{answer:?}");
+        assert!(holds.iter().all(|(scope, _)| scope.host == "api.example.com" && scope.key != "keyless"));
+    }
+}
+
+#[tokio::test]
 async fn a_classifier_goes_before_the_status() {
     let client = client().classify(|response| {
         let body = std::str::from_utf8(&response.body).ok()?;

@@ -32,12 +32,20 @@ impl CliError {
         Self::new(exit::CONFIG, message)
     }
 
+    /// Nobody reads what is printed any more.
+    pub(crate) fn reader_gone() -> Self {
+        Self { code: exit::OK, message: String::new(), help: None, rendered: true }
+    }
+
     pub(crate) fn help(mut self, help: Option<String>) -> Self {
         self.help = help;
         self
     }
 
     pub(crate) fn print(&self, color: bool) {
+        if self.message.is_empty() {
+            return;
+        }
         let mut stderr = std::io::stderr().lock();
         let (red, plain) = if color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         // Where stderr is gone there is nobody to tell.
@@ -141,7 +149,10 @@ pub(crate) fn distinct(plans: &[(PathBuf, Plan)]) -> Result<(), CliError> {
                 let text = format!("{} and {} are both named \"{}\"", other_path.display(), path.display(), plan.parts.name);
                 return Err(CliError::config(text).help(Some("a pipeline's name is the name of its state: give each its own".to_owned())));
             }
-            let targets = |plan: &Plan| plan.sinks.iter().flat_map(|sink| sink.plan.targets.clone()).collect::<Vec<_>>();
+            let targets = |plan: &Plan| {
+                let rejects = plan.quarantine.as_ref().map(|path| path.display().to_string());
+                plan.sinks.iter().flat_map(|sink| sink.plan.targets.clone()).chain(rejects).collect::<Vec<_>>()
+            };
             if let Some(shared) = targets(plan).iter().find(|target| targets(other).contains(target)) {
                 let text = format!("{} and {} both write to {shared}", other_path.display(), path.display());
                 return Err(CliError::config(text).help(Some("each pipeline needs a place of its own".to_owned())));
@@ -202,6 +213,8 @@ pub(crate) fn open_state(global: &Global, plan: &Plan, path: &Path) -> Result<Op
     match store.binding()? {
         None => store.bind(&plan.binding)?,
         Some(bound) if bound == plan.binding => {}
+        // Nothing was stored under the old one: there is nothing that would not fit.
+        Some(_) if store.last_epoch()?.is_none() => store.bind(&plan.binding)?,
         Some(bound) => return Err(misfit(path, name, &bound, &plan.binding)),
     }
     Ok(OpenState { store: Arc::new(store), dir, _lock: lock })

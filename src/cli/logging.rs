@@ -1,18 +1,15 @@
 //! Where log lines go: stderr, and the rolling files that pipelines name.
 
 use std::io::Write;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
 
-use file_rotate::compression::Compression;
-use file_rotate::suffix::AppendCount;
-use file_rotate::{ContentLimit, FileRotate};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use super::rolling::Rolling;
 use super::{Global, LogFormat};
 use crate::config::{self, LogConfig};
 
@@ -29,23 +26,49 @@ pub(crate) fn init(global: &Global, logs: &[&LogConfig]) {
     };
     let ansi = global.color.is_on(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let mut layers: Vec<BoxedLayer> = vec![layer(super::progress::LogWriter, global.log_format == LogFormat::Json, ansi, level)];
-    let mut opened: Vec<&Path> = Vec::new();
-    for log in logs {
-        let Some(path) = log.file.as_ref().map(|file| Path::new(file.as_str())) else { continue };
-        if opened.contains(&path) {
-            continue;
-        }
-        opened.push(path);
-        match RollingFile::open(path, log) {
-            Ok(file) => layers.push(layer(file, log.format == config::LogFormat::Json, false, filter(log.level))),
-            Err(error) => {
-                let _ =
-                    writeln!(std::io::stderr(), "warning: the log file {} cannot be written: {error}; log lines go to stderr alone", path.display());
-            }
-        }
+    let (files, warnings) = open(logs);
+    layers.extend(files.into_iter().map(|(file, log)| layer(LogFile(file), log.format == config::LogFormat::Json, false, filter(log.level))));
+    for warning in warnings {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
     // A second call (in tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(layers).try_init();
+}
+
+/// The files that pipelines name, each once, and what their operator should hear of them.
+fn open<'a>(logs: &[&'a LogConfig]) -> (Vec<(Rolling, &'a LogConfig)>, Vec<String>) {
+    let mut files = Vec::new();
+    let mut warnings = Vec::new();
+    let mut firsts: Vec<(PathBuf, &LogConfig)> = Vec::new();
+    for log in logs {
+        let Some(path) = log.file.as_ref().map(|file| Path::new(file.as_str())) else { continue };
+        match Rolling::open(path, log.max_size.0, log.keep) {
+            Ok(file) => {
+                // Now that it is there, one file has one name.
+                let name = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+                if let Some((_, first)) = firsts.iter().find(|(known, _)| *known == name) {
+                    let other = differences(first, log);
+                    if !other.is_empty() {
+                        let other = other.join(", ");
+                        warnings
+                            .push(format!("pipelines that share the log file {} disagree on its {other}: the first one's counts", path.display()));
+                    }
+                } else {
+                    firsts.push((name, log));
+                    files.push((file, *log));
+                }
+            }
+            Err(error) => warnings.push(format!("the log file {} cannot be written: {error}; log lines go to stderr alone", path.display())),
+        }
+    }
+    warnings.dedup();
+    (files, warnings)
+}
+
+/// The options in which two tables `[log]` differ.
+fn differences(a: &LogConfig, b: &LogConfig) -> Vec<&'static str> {
+    let same = [("format", a.format == b.format), ("level", a.level == b.level), ("max_size", a.max_size == b.max_size), ("keep", a.keep == b.keep)];
+    same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
 
 fn filter(level: config::LogLevel) -> LevelFilter {
@@ -70,34 +93,20 @@ where
     if json { base.json().flatten_event(true).with_filter(ours).boxed() } else { base.with_target(false).with_filter(ours).boxed() }
 }
 
-/// A log file that is rolled when it is full: `x.log`, `x.log.1`, ...
 #[derive(Clone)]
-struct RollingFile(Arc<Mutex<FileRotate<AppendCount>>>);
+struct LogFile(Rolling);
 
-impl RollingFile {
-    fn open(path: &Path, log: &LogConfig) -> std::io::Result<Self> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent)?;
-        }
-        // Opened once by hand: the library would lose its lines without a word.
-        std::fs::OpenOptions::new().append(true).create(true).open(path)?;
-        let limit = ContentLimit::BytesSurpassed(usize::try_from(log.max_size.0).unwrap_or(usize::MAX).max(1));
-        let path = if path.parent().is_some_and(|parent| parent.as_os_str().is_empty()) { Path::new(".").join(path) } else { path.to_path_buf() };
-        Ok(Self(Arc::new(Mutex::new(FileRotate::new(path, AppendCount::new(log.keep as usize), limit, Compression::None, None)))))
-    }
-}
-
-impl<'a> MakeWriter<'a> for RollingFile {
-    type Writer = RollingWriter;
-    fn make_writer(&'a self) -> RollingWriter {
-        RollingWriter(self.clone(), Vec::new())
+impl<'a> MakeWriter<'a> for LogFile {
+    type Writer = LineWriter<'a>;
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(&self.0, Vec::new())
     }
 }
 
 /// One line on its way into the file: written in one piece.
-struct RollingWriter(RollingFile, Vec<u8>);
+struct LineWriter<'a>(&'a Rolling, Vec<u8>);
 
-impl Write for RollingWriter {
+impl Write for LineWriter<'_> {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
         self.1.extend_from_slice(buf);
         Ok(buf.len())
@@ -107,10 +116,42 @@ impl Write for RollingWriter {
     }
 }
 
-impl Drop for RollingWriter {
+impl Drop for LineWriter<'_> {
     fn drop(&mut self) {
-        let mut file = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A full disk must not stop the pipeline: the line is on stderr too.
-        let _ = file.write_all(&self.1).and_then(|()| file.flush());
+        let _ = self.0.append(&self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_contract::Spanned;
+
+    use super::*;
+    use crate::config::ByteSize;
+
+    #[test]
+    fn who_shares_a_file_and_wants_it_otherwise_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = |name: &str| {
+            let path = dir.path().join(name).display().to_string();
+            LogConfig { file: Some(Spanned::new(path, 0..0)), ..LogConfig::default() }
+        };
+        let first = log("x.log");
+        let same = log("./x.log");
+        let other = LogConfig { format: config::LogFormat::Json, max_size: ByteSize(5000), ..log("x.log") };
+        let elsewhere = LogConfig { level: config::LogLevel::Trace, ..log("y.log") };
+        let (none, impossible) = (LogConfig::default(), log("z/x.log"));
+        let (files, warnings) = open(&[&first, &same, &other, &none, &elsewhere]);
+        let levels: Vec<_> = files.iter().map(|(_, log)| (log.format, log.level)).collect();
+        assert_eq!(levels, [(config::LogFormat::Text, config::LogLevel::Info), (config::LogFormat::Text, config::LogLevel::Trace)]);
+        let path = dir.path().join("x.log");
+        assert_eq!(
+            warnings,
+            [format!("pipelines that share the log file {} disagree on its format, max_size: the first one's counts", path.display())]
+        );
+        std::fs::write(dir.path().join("z"), "").unwrap();
+        let (files, warnings) = open(&[&impossible]);
+        assert!(files.is_empty() && warnings[0].contains("cannot be written"), "{warnings:?}");
     }
 }

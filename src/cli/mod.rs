@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod read;
 mod rejects;
+mod rolling;
 mod run;
 mod signals;
 mod state;

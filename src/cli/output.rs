@@ -12,12 +12,15 @@ use super::CliError;
 use crate::run::status_name;
 use crate::state::{Counts, RunRecord, SplitStatus};
 
-/// Prints a line on stdout. A reader that went away (`| head`) ends the program quietly.
+/// Prints a line on stdout.
+///
+/// # Errors
+/// [`CliError::reader_gone`] when nobody reads any more (`| head`): quiet, and no failure of a command that only shows.
 pub(crate) fn line(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}") {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(CliError::reader_gone()),
         Err(error) => Err(CliError::new(super::exit::FAILED, format!("stdout cannot be written: {error}"))),
     }
 }
@@ -105,7 +108,7 @@ pub(crate) fn summary_text(pipeline: &str, run: &RunRecord) -> String {
     let width = run.splits.iter().map(|split| split.split.id.chars().count()).max().unwrap_or_default();
     for split in &run.splits {
         let name = format!("{:width$}", split.split.id);
-        let tries = if split.attempts > 1 { format!(" ({} attempts)", split.attempts) } else { String::new() };
+        let tries = if split.attempts > 1 { format!(" (opened {} times)", split.attempts) } else { String::new() };
         match &split.error {
             None => {
                 let _ = writeln!(text, "  {name}  {}  {}{tries}", split_status(split.status), words(&split.rows));

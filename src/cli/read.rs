@@ -54,7 +54,8 @@ pub(crate) async fn main(app: &App, global: &Global, args: &ReadArgs) -> Result<
     let stored = plan.sinks.first().map(|sink| sink.plan.stored.clone()).unwrap_or_default();
     let fields: Vec<_> = stored.iter().filter_map(|name| plan.schema.field_with_name(name).ok().cloned()).collect();
     let schema = Arc::new(pipeline_contract::arrow::Schema::new(fields));
-    let condition = args.condition.as_deref().map(|text| Expr::compile(text, &schema).map_err(|faults| where_error(text, &faults))).transpose()?;
+    let condition =
+        args.condition.as_deref().map(|text| Expr::compile_predicate(text, &schema).map_err(|faults| where_error(text, &faults))).transpose()?;
     let name = Arc::clone(&plan.parts.name);
     let store = files::peek_state(global, &name)?;
     let ports = files::ports(app, global);

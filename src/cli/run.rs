@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use pipeline_contract::{Ports, Window};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{self, OpenState};
@@ -72,13 +73,14 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
         return Err(CliError::config(format!("{}: its trigger has no further tick", path.display())).help(Some("run it with --once".to_owned())));
     }
     let ports = files::ports(app, global);
-    let mut tasks = Vec::new();
+    let mut tasks = JoinSet::new();
+    let color = global.color.is_on(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     if args.dry_run {
         let cancel = signals::shutdown();
         for (_, plan) in plans {
-            tasks.push(tokio::spawn(dry_run(plan, global.state_dir.clone(), ports.clone(), window, args.format, cancel.clone())));
+            tasks.spawn(dry_run(plan, global.state_dir.clone(), ports.clone(), window, args.format, cancel.clone()));
         }
-        return join(tasks).await;
+        return Ok(join(tasks, color).await);
     }
     // All states are opened before anything runs: a fault of one is told before any of them has written.
     let mut opened = Vec::new();
@@ -89,24 +91,28 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
     let cancel = signals::shutdown();
     for (plan, state) in opened {
         let job = Job { state, ports: ports.clone(), format: args.format, quiet: global.quiet > 0, cancel: cancel.clone() };
-        tasks.push(tokio::spawn(async move { if once { job.once(plan, window).await } else { job.scheduled(plan).await } }));
+        tasks.spawn(async move { if once { job.once(plan, window).await } else { job.scheduled(plan).await } });
     }
-    join(tasks).await
+    Ok(join(tasks, color).await)
 }
 
-/// The worst of all exit codes: failed before partial before ok.
-async fn join(tasks: Vec<tokio::task::JoinHandle<Result<u8, CliError>>>) -> Result<u8, CliError> {
-    let mut worst = exit::OK;
-    let mut failure = None;
-    for task in tasks {
-        match task.await {
-            Ok(Ok(code)) if worst != exit::FAILED && code != exit::OK => worst = code,
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => failure = Some(error),
-            Err(_) => failure = Some(CliError::new(exit::FAILED, "a pipeline's task ended without a word (it panicked)")),
-        }
+/// The worst of all exit codes: failed before configuration before partial before ok. What ends a pipeline is told when it ends.
+async fn join(mut tasks: JoinSet<Result<u8, CliError>>, color: bool) -> u8 {
+    let mut codes = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        codes.push(match ended {
+            Ok(Ok(code)) => code,
+            Ok(Err(error)) => {
+                error.print(color);
+                error.code
+            }
+            Err(_) => {
+                CliError::new(exit::FAILED, "a pipeline's task ended without a word (it panicked)").print(color);
+                exit::FAILED
+            }
+        });
     }
-    failure.map_or(Ok(worst), Err)
+    [exit::FAILED, exit::CONFIG, exit::PARTIAL].into_iter().find(|code| codes.contains(code)).unwrap_or(exit::OK)
 }
 
 struct Job {
@@ -131,7 +137,10 @@ impl Job {
             return Ok(exit::PARTIAL);
         }
         let record = engine.run(&engine.now(window), &self.cancel).await;
-        print(&name, &record, self.format)?;
+        // How the run went counts, whether or not somebody reads its summary.
+        if let Err(error) = print(&name, &record, self.format) {
+            error.print(false);
+        }
         Ok(match record.status {
             RunStatus::Ok => exit::OK,
             RunStatus::Failed => exit::FAILED,
@@ -143,15 +152,15 @@ impl Job {
         let name = plan.parts.name.to_string();
         let format = self.format;
         let mut engine = self.engine(plan)?;
-        let mut stdout_gone = None;
+        let mut stdout_gone = false;
         engine
             .run_scheduled(&self.cancel, |record| {
-                // For people the log line of the run says it already.
-                if format == Format::Json && stdout_gone.is_none() {
-                    stdout_gone = print(&name, record, format).err();
+                // For people the log line of the run says it already. Nobody reading is no reason to stop collecting.
+                if format == Format::Json && !stdout_gone {
+                    stdout_gone = print(&name, record, format).is_err();
                 }
             })
-            .await?;
+            .await;
         Ok(exit::OK)
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{Filter, RealDisk, StageError, rfc3339};
+use pipeline_contract::{Filter, Ports, RealDisk, StageError, rfc3339};
 use serde_json::json;
 
 use super::{App, CliError, Format, Global, exit, files, logging, output, progress};
@@ -96,7 +96,14 @@ async fn rebuild(app: &App, global: &Global, file: &Path) -> Result<u8, CliError
     }
     let store: Arc<dyn Store> = Arc::new(store);
     let ports = files::ports(app, global);
-    if store.binding()?.is_some_and(|bound| bound == plan.binding) && store.open_run()?.is_some() {
+    let fits = store.binding()?.is_some_and(|bound| bound == plan.binding);
+    if !fits && let Some(open) = store.open_run()? {
+        output::line(&format!(
+            "  warning: the run {} was open under the pipeline file as it was; what it had half done stays as it is",
+            open.run_id
+        ))?;
+    }
+    if fits && store.open_run()?.is_some() {
         // What a killed run left half done is no basis: it is taken back first, as a run would.
         let again = files::plan_of(app, global, file)?;
         let mut engine = Engine::new(again.parts, Arc::clone(&store), ports.clone(), dir.clone(), progress::observer(&name, true))?;
@@ -104,11 +111,12 @@ async fn rebuild(app: &App, global: &Global, file: &Path) -> Result<u8, CliError
     }
     let mut rebuilt = Rebuilt { binding: plan.binding.clone(), ..Rebuilt::default() };
     let quarantine = plan.quarantine.clone();
-    let mut sinks_files = 0;
+    let (mut files, mut forgotten) = (0, Vec::new());
     for part in &plan.parts.sinks {
         let context = sink_context(&name, &part.id, &ports, &store, &dir);
         let state = part.sink.adopt(&context).await?;
-        sinks_files += state.0.len();
+        files += state.0.values().filter(|record| !record.is_null()).count();
+        forgotten.extend(state.0.iter().filter(|(_, record)| record.is_null()).map(|(key, _)| key.clone()));
         rebuilt.sinks.push((part.id.clone(), state));
     }
     let (rows, twice) = keys(&plan, &ports, &store, &dir, &mut rebuilt).await?;
@@ -121,7 +129,10 @@ async fn rebuild(app: &App, global: &Global, file: &Path) -> Result<u8, CliError
         rebuilt.rejects = hashes.into_iter().zip(known.into_iter().map(|state| state == Some(true))).collect();
     }
     store.rebuild(&rebuilt)?;
-    output::line(&format!("{name}: the state is derived anew from {rows} stored rows in {sinks_files} files ({})", rfc3339(ports.clock.now())))?;
+    for path in &forgotten {
+        output::line(&format!("  warning: {path} is not part of the state any more: its rows are stored again when they come again"))?;
+    }
+    output::line(&format!("{name}: the state is derived anew from {rows} stored rows in {files} files ({})", rfc3339(ports.clock.now())))?;
     if twice > 0 {
         output::line(&format!("  warning: {twice} stored rows share their key with another; they were left as they are"))?;
     }
@@ -129,26 +140,46 @@ async fn rebuild(app: &App, global: &Global, file: &Path) -> Result<u8, CliError
 }
 
 /// Fills the dedupe state from the first sink's stored rows. Answers how many there are, and how many share a key.
-async fn keys(
-    plan: &Plan,
-    ports: &pipeline_contract::Ports,
-    store: &Arc<dyn Store>,
-    dir: &Path,
-    rebuilt: &mut Rebuilt,
-) -> Result<(u64, u64), StageError> {
-    let (Some(part), Some(dedupe)) = (plan.parts.sinks.first(), plan.parts.dedupe.clone()) else { return Ok((0, 0)) };
-    let context = sink_context(&plan.parts.name, &part.id, ports, store, dir);
-    let mut stream = part.sink.read_back(&context, &Filter::default()).await?;
-    let empty: Arc<dyn Store> = Arc::new(ModelStore::default());
-    let mut deduper = Deduper::new(dedupe, empty)?;
-    let (mut rows, mut twice) = (0, 0);
-    while let Some(batch) = stream.next().await? {
-        rows += batch.num_rows() as u64;
-        let deduped = deduper.apply(&widened(&batch, plan)?)?;
-        twice += deduped.duplicates + deduped.conflicts;
+///
+/// # Errors
+/// When the sinks hold different rows: what counts as stored would then be written twice to one of them, or never to the other.
+async fn keys(plan: &Plan, ports: &Ports, store: &Arc<dyn Store>, dir: &Path, rebuilt: &mut Rebuilt) -> Result<(u64, u64), CliError> {
+    let Some(dedupe) = plan.parts.dedupe.clone() else { return Ok((0, 0)) };
+    let deduper = || Deduper::new(dedupe.clone(), Arc::new(ModelStore::default()));
+    let mut first = deduper()?;
+    let (mut rows, mut unique) = (0, 0);
+    for (place, part) in plan.parts.sinks.iter().enumerate() {
+        let context = sink_context(&plan.parts.name, &part.id, ports, store, dir);
+        let mut stream = part.sink.read_back(&context, &Filter::default()).await?;
+        let mut own = deduper()?;
+        let (mut shared, mut alone) = (0, 0);
+        while let Some(batch) = stream.next().await? {
+            let batch = widened(&batch, plan)?;
+            if place == 0 {
+                rows += batch.num_rows() as u64;
+                unique += first.apply(&batch)?.append.num_rows() as u64;
+                continue;
+            }
+            let distinct = own.apply(&batch)?.append;
+            let here_alone = first.apply(&distinct)?.append.num_rows() as u64;
+            alone += here_alone;
+            shared += distinct.num_rows() as u64 - here_alone;
+        }
+        if place == 0 {
+            rebuilt.dedupe = first.changes();
+        } else if alone > 0 || shared < unique {
+            let text = format!(
+                "the sinks hold different rows: {} lacks {alone} that {} holds, and {} of the reverse",
+                plan.parts.sinks[0].id,
+                part.id,
+                unique - shared
+            );
+            return Err(CliError::config(text).help(Some(
+                "put back what is missing; or move away what only one of them holds, so that it is stored in both when it comes again".to_owned(),
+            )));
+        }
     }
-    rebuilt.dedupe = deduper.changes();
-    Ok((rows, twice))
+    Ok((rows, rows - unique))
 }
 
 /// Stored rows in the columns that reach dedupe: those that are not stored are null (and count for nothing there).

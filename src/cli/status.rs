@@ -63,10 +63,10 @@ fn as_json(path: &Path, plan: &Plan, runs: &[RunRecord], ticks: &[TickRecord]) -
     })
 }
 
+/// A tick whose run is under way, or was stopped half-way and goes on at the next start, ran: `run_status` (`open`) tells the rest.
 fn tick_status(status: TickStatus) -> &'static str {
     match status {
-        TickStatus::Running => "running",
-        TickStatus::Ran => "ran",
+        TickStatus::Running | TickStatus::Ran => "ran",
         TickStatus::Skipped => "skipped",
     }
 }

@@ -104,8 +104,9 @@ impl Wiring<'_, '_> {
         }
         stage_inputs.push(Arc::clone(&schema));
         let validator = match &def.validate {
-            Some(validate) => Some(Arc::new(self.keep(Validator::new(&schema, validate, def.validate_span.clone()))?)),
-            None => None,
+            // Its faults hide nothing of what comes after: rules change no columns.
+            Some(validate) => self.keep(Validator::new(&schema, validate, def.validate_span.clone())).map(|validator| Some(Arc::new(validator))),
+            None => Some(None),
         };
         let keys = self.keys(&schema);
         let replaces = def.dedupe.as_ref().is_some_and(|dedupe| dedupe.on_conflict == OnConflict::KeepLast);
@@ -120,7 +121,7 @@ impl Wiring<'_, '_> {
             trigger: trigger?,
             source: Arc::from(source),
             transforms: transforms.into(),
-            validator,
+            validator: validator?,
             dedupe: dedupe?,
             sinks: parts,
             quarantine: quarantine.clone(),
@@ -218,6 +219,11 @@ impl Wiring<'_, '_> {
                 self.faults.push(PlanError::new("E015", text).at(dedupe.span.clone()).help("use \"keep_first\" or \"reject\", or another sink"));
             }
             let Some(plan) = self.keep(sink.plan(input)) else { continue };
+            let other = |other: &&(PlannedSink, SinkPart)| other.0.plan.targets.iter().any(|target| plan.targets.contains(target));
+            if planned.iter().find(other).is_some() {
+                let text = format!("another sink of this pipeline writes to {} already", plan.targets.join(", "));
+                self.faults.push(PlanError::new("E016", text).at(stage.span.clone()).help("give each sink a place of its own"));
+            }
             self.faults.extend(plan.warnings.iter().cloned());
             if capabilities.delivery == Delivery::AtLeastOnce {
                 let text = format!("the sink \"{}\" stores at least once: after a crash some rows may be there twice", stage.type_name.as_str());
@@ -268,6 +274,7 @@ impl Wiring<'_, '_> {
             epoch_rows: run.epoch_rows as u64,
             epoch_interval: run.epoch_interval.0,
             deadline: run.deadline.as_ref().map_or(by_schedule, |deadline| deadline.0),
+            once_deadline: run.deadline.as_ref().map_or(LONGEST_RUN, |deadline| deadline.0),
             window_deadline: run.deadline.as_ref().map_or(Duration::from_secs(24 * 3600), |deadline| deadline.0),
             catch_up: match self.def.policy.catch_up {
                 config::CatchUp::None => CatchUp::None,

@@ -36,6 +36,9 @@ impl GovernorClock for PortClock {
     }
 }
 
+/// Nobody waits longer than this for the end of a hold, whatever their patience: the run ends and a later tick tries again.
+const LONGEST_HOLD: Duration = Duration::from_secs(3600);
+
 type Limiter = RateLimiter<NotKeyed, InMemoryState, PortClock, NoOpMiddleware<Nanos>>;
 
 /// The budgets of this process: requests a minute through `governor`, credits a month in a [`CreditStore`].
@@ -43,6 +46,8 @@ pub struct SharedBudget {
     clock: Arc<dyn Clock>,
     credits: Arc<dyn CreditStore>,
     limiters: Mutex<HashMap<BudgetScope, (NonZeroU32, Arc<Limiter>)>>,
+    /// Until when, on [`Clock::monotonic`], the far side wants to hear nothing.
+    holds: Mutex<HashMap<BudgetScope, Duration>>,
     /// The scopes that have a monthly quota: only their credits are worth a file.
     monthly: Mutex<HashSet<BudgetScope>>,
 }
@@ -50,7 +55,17 @@ pub struct SharedBudget {
 impl SharedBudget {
     /// Budgets on a clock and a credit store.
     pub fn new(clock: Arc<dyn Clock>, credits: Arc<dyn CreditStore>) -> Self {
-        Self { clock, credits, limiters: Mutex::default(), monthly: Mutex::default() }
+        Self { clock, credits, limiters: Mutex::default(), holds: Mutex::default(), monthly: Mutex::default() }
+    }
+
+    /// How much longer the far side wants to hear nothing.
+    fn held(&self, scope: &BudgetScope) -> Option<Duration> {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = holds.get(scope)?.checked_sub(self.clock.monotonic()).filter(|left| !left.is_zero());
+        if left.is_none() {
+            holds.remove(scope);
+        }
+        left
     }
 
     /// The limiter of a scope. Where two pipelines set other limits for one key, the smaller holds for both.
@@ -90,23 +105,36 @@ impl Budget for SharedBudget {
                 .help("the count starts anew on the first of the month, UTC; or raise requests_per_month, if your plan allows more"));
             }
         }
-        let Some(per_minute) = limits.per_minute else { return Ok(()) };
-        let limiter = self.limiter(scope, per_minute);
+        let limiter = limits.per_minute.map(|per_minute| (per_minute, self.limiter(scope, per_minute)));
         let start = self.clock.monotonic();
         loop {
-            let Err(not_until) = limiter.check() else { return Ok(()) };
-            let wait = not_until.wait_time_from(Nanos::from(self.clock.monotonic())).max(Duration::from_millis(1));
-            if self.clock.monotonic().saturating_sub(start) + wait > patience {
-                return Err(StageError::retry_after(
-                    Category::RateLimit,
-                    wait,
-                    format!("{}: the budget of {per_minute} requests a minute does not allow another before the deadline", scope.host),
-                )
-                .help("ask less in one run, or raise requests_per_minute, if your plan allows more"));
+            // The hold goes first: a request that is not sent must not use up the minute. After every wait both are looked at again.
+            let (wait, longest, refused) = if let Some(wait) = self.held(scope) {
+                let message = format!("{}: the host wants no more requests for now", scope.host);
+                let help = "it said so in an answer (`Retry-After`); ask less in one run, or less often";
+                (wait, LONGEST_HOLD, (message, help))
+            } else {
+                let Some((per_minute, limiter)) = &limiter else { return Ok(()) };
+                let Err(not_until) = limiter.check() else { return Ok(()) };
+                let wait = not_until.wait_time_from(Nanos::from(self.clock.monotonic())).max(Duration::from_millis(1));
+                let message = format!("{}: the budget of {per_minute} requests a minute does not allow another before the deadline", scope.host);
+                (wait, Duration::MAX, (message, "ask less in one run, or raise requests_per_minute, if your plan allows more"))
+            };
+            let left = patience.saturating_sub(self.clock.monotonic().saturating_sub(start));
+            if wait > left.min(longest) {
+                let (message, help) = refused;
+                return Err(StageError::retry_after(Category::RateLimit, wait, message).help(help));
             }
             tracing::debug!(host = %scope.host, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "waiting for the request budget");
             self.clock.sleep(wait).await;
         }
+    }
+
+    fn hold(&self, scope: &BudgetScope, wait: Duration) {
+        let until = self.clock.monotonic().saturating_add(wait);
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = holds.entry(scope.clone()).or_default();
+        *held = until.max(*held);
     }
 
     fn spend(&self, scope: &BudgetScope, credits: u64) -> Result<(), StageError> {
@@ -193,6 +221,67 @@ mod tests {
         let error = budget.acquire(&scope(), &a_minute(1), Duration::from_secs(1)).await.unwrap_err();
         assert_eq!(error.category, Category::RateLimit);
         assert!(matches!(error.act, pipeline_contract::Act::Time { retry_after: Some(wait) } if wait.as_secs() >= 59), "{error:?}");
+    }
+
+    /// Virtual time for many tasks at once: tokio's own, paused.
+    #[derive(Debug)]
+    struct Paused(tokio::time::Instant);
+
+    #[async_trait]
+    impl Clock for Paused {
+        fn now(&self) -> chrono::DateTime<chrono::Utc> {
+            chrono::DateTime::UNIX_EPOCH + self.monotonic()
+        }
+        fn monotonic(&self) -> Duration {
+            self.0.elapsed()
+        }
+        async fn sleep(&self, duration: Duration) {
+            tokio::time::sleep(duration).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_stops_the_whole_scope_and_no_other() {
+        let clock: Arc<dyn Clock> = Arc::new(Paused(tokio::time::Instant::now()));
+        let budget = Arc::new(SharedBudget::new(Arc::clone(&clock), Arc::new(Month::default())));
+        let patience = Duration::from_secs(60);
+        for limits in [BudgetLimits::default(), a_minute(300)] {
+            budget.acquire(&scope(), &limits, patience).await.unwrap();
+            let held = clock.monotonic();
+            budget.hold(&scope(), Duration::from_secs(3));
+            budget.hold(&scope(), Duration::from_secs(1));
+            let other = BudgetScope { key: "0badcafe".to_owned(), ..scope() };
+            let requests = (0..10).map(|_| {
+                let (budget, clock) = (Arc::clone(&budget), Arc::clone(&clock));
+                tokio::spawn(async move {
+                    budget.acquire(&scope(), &limits, patience).await.unwrap();
+                    clock.monotonic()
+                })
+            });
+            let requests: Vec<_> = requests.collect();
+            budget.acquire(&other, &limits, patience).await.unwrap();
+            assert_eq!(clock.monotonic(), held, "another key goes on");
+            for request in requests {
+                let waited = request.await.unwrap() - held;
+                assert!((3.0..4.0).contains(&waited.as_secs_f64()), "{limits:?}: sent {waited:?} after the hold began");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hold_beyond_the_patience_is_told_at_once_and_uses_nothing_up() {
+        let clock = TestClock::new("2026-05-19T15:37:20Z".parse().unwrap());
+        let budget = SharedBudget::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(Month::default()));
+        for (hold, patience) in [(30, Duration::from_secs(29)), (3601, Duration::from_secs(u64::from(u32::MAX)))] {
+            budget.hold(&scope(), Duration::from_secs(hold));
+            let before = clock.monotonic();
+            let error = budget.acquire(&scope(), &a_minute(1), patience).await.unwrap_err();
+            assert_eq!((error.category, clock.monotonic()), (Category::RateLimit, before));
+            assert_eq!(error.act, pipeline_contract::Act::Time { retry_after: Some(Duration::from_secs(hold)) });
+            clock.advance(Duration::from_secs(hold));
+        }
+        budget.acquire(&scope(), &a_minute(1), Duration::ZERO).await.unwrap();
+        budget.hold(&scope(), Duration::MAX);
     }
 
     #[tokio::test]

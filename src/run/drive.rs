@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use pipeline_contract::{Act, Category, Position, RunContext, StageError};
 
-use super::epoch::{CommitError, Committed, EpochWriter, Passed};
+use super::epoch::{CommitError, Committed, EpochWriter, Passed, reject_fails};
 use super::worker::{Chunk, Message, Route, Worker};
 use super::{Observer, RunEvent, Settings, broken_by_rows, broken_by_share};
 use crate::stages::validate::OnReject;
 use crate::state::{Counts, ErrorRecord, RunRecord, RunStatus, SplitRecord, SplitStatus};
+
+/// So many splits in a row that fail for a reason that the operator must mend (a wrong key, say): the others would fail as well.
+const HOPELESS: u32 = 3;
 
 /// Why a run goes no further.
 enum Stop {
@@ -45,7 +48,7 @@ impl Drive<'_> {
         if let Some(Stop::Abort(error)) = &stop {
             self.writer.abort().await;
             tracing::error!(%error, "the run is aborted; the open epoch is dropped");
-        } else if let Err(error) = self.commit().await {
+        } else if let Err(error) = self.commit(true).await {
             stop = Some(match stop {
                 None | Some(Stop::Cancelled | Stop::Deadline) => error,
                 Some(first) => first,
@@ -56,6 +59,7 @@ impl Drive<'_> {
 
     async fn read_all(&mut self, mut pending: VecDeque<usize>) -> Result<(), Stop> {
         let mut workers: VecDeque<Worker> = VecDeque::new();
+        let mut hopeless = 0;
         loop {
             while workers.len() < self.settings.concurrency
                 && let Some(index) = pending.pop_front()
@@ -69,18 +73,21 @@ impl Drive<'_> {
                 split.attempts = worker.attempts.load(Ordering::SeqCst).max(1);
             }
             match outcome {
-                Ok(()) => (self.observer)(&RunEvent::SplitRead { done: self.record.splits.len() - pending.len() - workers.len() }),
+                Ok(()) => hopeless = 0,
                 Err(SplitEnd::Failed(error)) => {
-                    let fatal = error.act == Act::Operator;
                     self.fail(worker.index, &error);
-                    if fatal {
+                    hopeless = if error.act == Act::Operator { hopeless + 1 } else { 0 };
+                    if hopeless == HOPELESS {
                         return Err(Stop::Fatal(error));
                     }
                 }
+                Err(SplitEnd::Stored) => {}
                 Err(SplitEnd::Stop(stop)) => return Err(stop),
             }
-            if self.writer.rows() >= self.settings.epoch_rows || self.epoch_is_old() {
-                self.commit().await?;
+            (self.observer)(&RunEvent::SplitRead { done: self.record.splits.len() - pending.len() - workers.len() });
+            let full = self.writer.rows() >= self.settings.epoch_rows;
+            if full || self.epoch_is_old() {
+                self.commit(full).await?;
             }
         }
     }
@@ -97,7 +104,7 @@ impl Drive<'_> {
                 () = self.run.ports.clock.sleep(self.run.time_left()), if self.run.deadline.is_some() => return Err(SplitEnd::Stop(Stop::Deadline)),
                 // Rows that wait for nothing but a slow neighbour are made durable.
                 () = self.run.ports.clock.sleep(self.until_epoch_is_old()), if !self.writer.is_empty() && self.writer.preview.is_none() => {
-                    self.commit().await.map_err(SplitEnd::Stop)?;
+                    self.commit(false).await.map_err(SplitEnd::Stop)?;
                     continue;
                 }
             };
@@ -106,11 +113,7 @@ impl Drive<'_> {
                     if self.settings.on_reject == OnReject::Fail
                         && let Some(first) = chunk.rejects.first()
                     {
-                        let text = format!("a row broke the rule {}: {} (on_reject = \"fail\")", first.reject.rule, first.reject.message);
-                        return Err(SplitEnd::Failed(
-                            StageError::split(Category::Validation, text)
-                                .help("the row is in the log at level debug; mend the rule or set on_reject"),
-                        ));
+                        return Err(SplitEnd::Failed(reject_fails(&first.reject)));
                     }
                     let can_stop_here = chunk.position.is_some();
                     rows += chunk.read;
@@ -118,7 +121,11 @@ impl Drive<'_> {
                     if can_stop_here && rows >= self.settings.epoch_rows && self.writer.preview.is_none() {
                         self.pass(worker.index, std::mem::take(&mut held), false).await?;
                         rows = 0;
-                        self.commit().await.map_err(SplitEnd::Stop)?;
+                        self.commit(true).await.map_err(SplitEnd::Stop)?;
+                        if self.record.splits.get(worker.index).is_some_and(|split| split.status == SplitStatus::Failed) {
+                            // Its prefix could not be stored: what follows would stand alone.
+                            return Err(SplitEnd::Stored);
+                        }
                     }
                 }
                 Some(Message::Restart) => {
@@ -133,8 +140,11 @@ impl Drive<'_> {
     }
 
     async fn pass(&mut self, split: usize, chunks: Vec<Chunk>, complete: bool) -> Result<(), SplitEnd> {
-        let item = Passed { split, chunks, complete, replays: Vec::new() };
-        let Err(lost) = self.writer.pass(item).await else { return self.check_limits() };
+        let item = Passed { split, chunks, complete, replays: None };
+        let lost = match self.writer.pass(item).await {
+            Ok(_) => return self.check_limits(),
+            Err(lost) => lost,
+        };
         let mut own = None;
         for (index, error) in lost {
             if index == split { own = Some(error) } else { self.fail(index, &error) }
@@ -165,12 +175,29 @@ impl Drive<'_> {
         !self.writer.is_empty() && self.until_epoch_is_old().is_zero() && self.writer.preview.is_none()
     }
 
-    async fn commit(&mut self) -> Result<(), Stop> {
-        // Limits given as a share hold for all that was read so far, at each commit.
-        if let Some(text) = self.settings.abort.and_then(|limit| broken_by_share(limit, &self.total())) {
+    /// Commits the open epoch. Limits given as a share hold when it is full and at the end (`judge`), not when only time has passed: what
+    /// fails must not depend on how fast the source answers.
+    async fn commit(&mut self, judge: bool) -> Result<(), Stop> {
+        if judge && let Some(text) = self.settings.abort.and_then(|limit| broken_by_share(limit, &self.total())) {
             self.writer.abort().await;
             return Err(Stop::Abort(abort_error(&text)));
         }
+        let Some(mut apart) = self.commit_epoch().await? else { return Ok(()) };
+        // One split's rows may be in the others' way: each is stored by itself.
+        while let Some(first) = apart.first().map(|item| item.split) {
+            let rest = apart.iter().position(|item| item.split != first).unwrap_or(apart.len());
+            for item in apart.drain(..rest) {
+                if let Err(lost) = self.writer.pass(item).await {
+                    lost.iter().for_each(|(index, error)| self.fail(*index, error));
+                }
+            }
+            self.commit_epoch().await?;
+        }
+        Ok(())
+    }
+
+    /// Commits what is passed on; answers it when it is to be committed split by split.
+    async fn commit_epoch(&mut self) -> Result<Option<Vec<Passed>>, Stop> {
         let splits = &self.record.splits;
         let records = |index: usize, rows: &Counts, position: Option<&Position>, done: bool| {
             let mut record = splits.get(index).cloned().unwrap_or_else(|| unknown_split(index));
@@ -178,20 +205,28 @@ impl Drive<'_> {
             record
         };
         match self.writer.commit(&self.record.rows, records).await {
-            Ok(committed) => {
-                self.count(&committed);
-                Ok(())
-            }
+            Ok(committed) => self.count(&committed),
+            Err(CommitError::Apart(items)) => return Ok(Some(items)),
             Err(CommitError::Undelivered(committed, error)) => {
                 self.count(&committed);
-                Err(Stop::Fatal(error))
+                return Err(Stop::Fatal(error));
             }
-            Err(CommitError::Dropped(splits, error)) => {
-                let fatal = error.act == Act::Operator || error.category == Category::Storage && error.act != Act::Split;
-                splits.iter().for_each(|split| self.fail(*split, &error));
-                if fatal { Err(Stop::Fatal(error)) } else { Ok(()) }
+            Err(CommitError::Dropped { lost, done, error }) => {
+                for index in done {
+                    if let Some(split) = self.record.splits.get_mut(index) {
+                        stored(split, &Counts::default(), None, true);
+                    }
+                }
+                if error.act != Act::Split {
+                    // Said once: it is the same for all of them.
+                    tracing::error!(category = %error.category, reason = %error, help = error.help.as_deref(), "the epoch could not be stored");
+                    lost.iter().for_each(|split| self.note(*split, &error));
+                    return Err(Stop::Fatal(error));
+                }
+                lost.iter().for_each(|split| self.fail(*split, &error));
             }
         }
+        Ok(None)
     }
 
     fn count(&mut self, committed: &Committed) {
@@ -207,8 +242,14 @@ impl Drive<'_> {
     }
 
     fn fail(&mut self, index: usize, error: &StageError) {
-        if let Some(split) = self.record.splits.get_mut(index) {
+        if let Some(split) = self.record.splits.get(index) {
             tracing::error!(split = %split.split.id, category = %error.category, reason = %error, help = error.help.as_deref(), "split failed");
+        }
+        self.note(index, error);
+    }
+
+    fn note(&mut self, index: usize, error: &StageError) {
+        if let Some(split) = self.record.splits.get_mut(index) {
             split.status = SplitStatus::Failed;
             split.error = Some(error_record(error));
         }
@@ -216,50 +257,52 @@ impl Drive<'_> {
 
     /// Gives the record its final status.
     fn conclude(&mut self, stop: Option<Stop>) {
-        let (status, error) = match stop {
-            None => (None, None),
-            Some(Stop::Cancelled) => (Some(RunStatus::Interrupted), None),
-            Some(Stop::Deadline) => (
-                None,
-                Some(
-                    StageError::transient(Category::Network, "the run's deadline passed before this split was done")
-                        .help("raise [run] deadline, or ask less in one run"),
-                ),
-            ),
-            Some(Stop::Fatal(error)) => (None, Some(error)),
-            Some(Stop::Abort(error)) => (Some(RunStatus::Failed), Some(error)),
+        let (aborted, cancelled) = (matches!(stop, Some(Stop::Abort(_))), matches!(stop, Some(Stop::Cancelled)));
+        let error = match stop {
+            None => None,
+            Some(Stop::Cancelled) => None,
+            Some(Stop::Deadline) => {
+                Some(StageError::transient(Category::Network, "the run's deadline passed").help("raise [run] deadline, or ask less in one run"))
+            }
+            Some(Stop::Fatal(error) | Stop::Abort(error)) => Some(error),
         };
-        if let Some(error) = &error {
-            for split in self.record.splits.iter_mut().filter(|split| split.status == SplitStatus::Pending) {
+        let pending = |split: &&mut SplitRecord| split.status == SplitStatus::Pending;
+        if !cancelled {
+            let why = error.clone().map_or_else(
+                || StageError::developer("the split was neither stored nor did it fail"),
+                |error| StageError { message: format!("not done: {}", error.message), ..error },
+            );
+            for split in self.record.splits.iter_mut().filter(pending) {
                 split.status = SplitStatus::Failed;
-                split.error = Some(error_record(error));
+                split.error = Some(error_record(&why));
             }
         }
         let of = |status| self.record.splits.iter().filter(|split| split.status == status).count();
-        let (ok, failed) = (of(SplitStatus::Ok), of(SplitStatus::Failed));
-        self.record.status = match status {
-            Some(RunStatus::Interrupted) if ok + failed == self.record.splits.len() => by_splits(ok, failed),
-            Some(status) => status,
-            None => by_splits(ok, failed),
+        let by_splits = match (of(SplitStatus::Ok), of(SplitStatus::Failed)) {
+            // All rows count, but something could not be made visible, or was said at the very end.
+            (_, 0) if error.is_some() => RunStatus::Partial,
+            (_, 0) => RunStatus::Ok,
+            (0, _) => RunStatus::Failed,
+            _ => RunStatus::Partial,
         };
-        if self.record.status == RunStatus::Failed || matches!(status, Some(RunStatus::Failed)) {
-            let first = self.record.splits.iter().find_map(|split| split.error.clone());
-            self.record.error = error.as_ref().map(error_record).or(first);
-        }
+        self.record.status = match (aborted, of(SplitStatus::Pending)) {
+            (true, _) => RunStatus::Failed,
+            (false, 0) => by_splits,
+            (false, _) => RunStatus::Interrupted,
+        };
+        let first = || self.record.splits.iter().find_map(|split| split.error.clone());
+        self.record.error = match self.record.status {
+            RunStatus::Failed => error.as_ref().map(error_record).or_else(first),
+            _ => error.as_ref().map(error_record),
+        };
     }
 }
 
 enum SplitEnd {
     Failed(StageError),
+    /// It failed while it was committed, and its record says so already.
+    Stored,
     Stop(Stop),
-}
-
-fn by_splits(ok: usize, failed: usize) -> RunStatus {
-    match (ok, failed) {
-        (_, 0) => RunStatus::Ok,
-        (0, _) => RunStatus::Failed,
-        _ => RunStatus::Partial,
-    }
 }
 
 fn stored(record: &mut SplitRecord, rows: &Counts, position: Option<&Position>, done: bool) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{Category, Clock, Epoch, Op, Position, Records, Recovery, Sink, SinkContext, StageError};
+use pipeline_contract::{Act, Category, Clock, Epoch, Op, Position, Records, Recovery, Sink, SinkContext, StageError};
 use serde_json::Value;
 
 use super::quarantine::{Quarantine, Rejected};
@@ -34,6 +34,12 @@ impl Records for StoredRecords {
     }
 }
 
+/// What a reject does under `on_reject = "fail"`.
+pub(crate) fn reject_fails(reject: &pipeline_contract::Reject) -> StageError {
+    StageError::split(Category::Validation, format!("a row broke the rule {}: {} (on_reject = \"fail\")", reject.rule, reject.message))
+        .help("mend the rule or the source, or keep such rows apart with on_reject = \"quarantine\"")
+}
+
 /// A sink at work.
 pub(crate) struct OpenSink {
     pub(crate) id: String,
@@ -48,8 +54,15 @@ pub(crate) struct Passed {
     pub(crate) chunks: Vec<Chunk>,
     /// The split is done with these.
     pub(crate) complete: bool,
-    /// Rejects that are replayed with these rows.
-    pub(crate) replays: Vec<RejectHash>,
+    /// The reject that is replayed with these rows, and whether dedupe rejected it then.
+    pub(crate) replays: Option<(RejectHash, bool)>,
+}
+
+impl Passed {
+    /// The reject that is settled now: its row passed, or was rejected by another stage than before and is kept as that.
+    fn replayed(&self, outcome: &Outcome) -> Option<RejectHash> {
+        self.replays.filter(|(_, by_dedupe)| outcome.rows.rejected == 0 || !by_dedupe).map(|(hash, _)| hash)
+    }
 }
 
 /// What became of one passed item.
@@ -69,8 +82,17 @@ pub(crate) struct Committed {
 /// Why an epoch could not be committed.
 #[derive(Debug)]
 pub(crate) enum CommitError {
-    /// Nothing of it is stored; these splits were in it.
-    Dropped(Vec<usize>, StageError),
+    /// Nothing of it is stored.
+    Dropped {
+        /// The splits whose rows are lost.
+        lost: Vec<usize>,
+        /// The splits of which it held nothing but their end: all their rows are stored already.
+        done: Vec<usize>,
+        /// Why.
+        error: StageError,
+    },
+    /// Nothing of it is stored yet: one split's rows may be in the others' way. To be passed on again, split by split.
+    Apart(Vec<Passed>),
     /// It is decided and saved, but a sink has not made it visible yet: the next run will.
     Undelivered(Committed, StageError),
 }
@@ -104,6 +126,10 @@ pub(crate) struct EpochWriter {
     opened_at: Option<Duration>,
     /// Something that was written could not be taken back: only recovery may.
     unclean: bool,
+    /// Nobody knows whether the last epoch counts: nothing may be written or taken back before recovery.
+    poisoned: Option<StageError>,
+    /// A reject of dedupe fails its split.
+    fail_on_reject: bool,
 }
 
 impl EpochWriter {
@@ -114,6 +140,7 @@ impl EpochWriter {
         sinks: Vec<OpenSink>,
         quarantine: Option<Quarantine>,
         preview: Option<Preview>,
+        fail_on_reject: bool,
     ) -> Self {
         Self {
             store,
@@ -130,6 +157,8 @@ impl EpochWriter {
             rows: 0,
             opened_at: None,
             unclean: false,
+            poisoned: None,
+            fail_on_reject,
         }
     }
 
@@ -150,10 +179,15 @@ impl EpochWriter {
             let recovery = of(&open.id);
             open.sink.recover(&open.cx, &recovery).await?;
         }
+        if let Some(deduper) = &mut self.deduper {
+            deduper.abort();
+        }
         if let Some(quarantine) = &mut self.quarantine {
             let recovery = of(quarantine.id());
             quarantine.recover(&recovery)?;
         }
+        self.unclean = false;
+        self.poisoned = None;
         Ok(())
     }
 
@@ -185,16 +219,20 @@ impl EpochWriter {
 
     /// Passes rows on. On an error these rows have left no trace, and all that was passed on before is as it was; unless that could not be
     /// written anew: then `Err` also names the splits that were lost with it.
-    pub(crate) async fn pass(&mut self, item: Passed) -> Result<(), Vec<(usize, StageError)>> {
+    pub(crate) async fn pass(&mut self, item: Passed) -> Result<Counts, Vec<(usize, StageError)>> {
+        if let Some(error) = &self.poisoned {
+            return Err(vec![(item.split, error.clone())]);
+        }
         if self.opened_at.is_none() {
             self.opened_at = Some(self.clock.monotonic());
         }
         match self.apply(&item).await {
             Ok(outcome) => {
-                self.rows += outcome.rows.read;
+                let rows = outcome.rows;
+                self.rows += rows.read;
                 self.outcomes.push(outcome);
                 self.passed.push(item);
-                Ok(())
+                Ok(rows)
             }
             Err(error) => {
                 let mut lost = vec![(item.split, error)];
@@ -242,6 +280,11 @@ impl EpochWriter {
     }
 
     async fn clear(&mut self) {
+        self.outcomes.clear();
+        self.rows = 0;
+        if self.poisoned.is_some() {
+            return;
+        }
         for open in &mut self.sinks {
             if let Err(error) = open.sink.abort().await {
                 tracing::warn!(sink = %open.id, %error, "what was written could not be taken back now; the next run will");
@@ -260,8 +303,6 @@ impl EpochWriter {
         if let Some(preview) = &mut self.preview {
             *preview = Preview::default();
         }
-        self.outcomes.clear();
-        self.rows = 0;
     }
 
     async fn apply(&mut self, item: &Passed) -> Result<Outcome, StageError> {
@@ -282,6 +323,11 @@ impl EpochWriter {
             outcome.rows.duplicates += deduped.duplicates;
             outcome.rows.conflicts += deduped.conflicts;
             let rejects: Vec<_> = deduped.rejects.into_iter().map(|reject| StagedReject { stage: "dedupe".to_owned(), reject }).collect();
+            if self.fail_on_reject
+                && let Some(first) = rejects.first()
+            {
+                return Err(reject_fails(&first.reject));
+            }
             self.reject(item.split, &rejects, &mut outcome.rows)?;
             self.write(item.split, &deduped.append, Op::Append, &mut outcome.rows).await?;
             self.write(item.split, &deduped.replace, Op::Replace, &mut outcome.rows).await?;
@@ -311,6 +357,10 @@ impl EpochWriter {
 
     fn reject(&mut self, split: usize, rejects: &[StagedReject], rows: &mut Counts) -> Result<(), StageError> {
         rows.rejected += rejects.len() as u64;
+        for staged in rejects {
+            let reject = &staged.reject;
+            tracing::debug!(stage = %staged.stage, rule = %reject.rule, message = %reject.message, row = %reject.row, "row rejected");
+        }
         if let Some(preview) = &mut self.preview {
             preview.rejects.entry(split).or_default().extend(rejects.iter().map(|r| (r.stage.clone(), r.reject.clone())));
         }
@@ -340,9 +390,18 @@ impl EpochWriter {
             self.rows = 0;
             return Ok(committed);
         }
+        if let Some(error) = self.poisoned.clone() {
+            return Err(self.drop_epoch(error).await);
+        }
         let epoch = self.epoch + 1;
         let mut sinks = match self.prepare(epoch).await {
             Ok(sinks) => sinks,
+            Err(error) if error.act == Act::Split && self.splits().len() > 1 => {
+                let items = std::mem::take(&mut self.passed);
+                self.abort().await;
+                self.opened_at = None;
+                return Err(CommitError::Apart(items));
+            }
             Err(error) if error.is_transient() => {
                 tracing::warn!(reason = %error, "the epoch is prepared once more");
                 self.clock.sleep(Duration::from_secs(1)).await;
@@ -365,17 +424,18 @@ impl EpochWriter {
             sinks: std::mem::take(&mut sinks),
             dedupe: self.deduper.as_ref().map(Deduper::changes).unwrap_or_default(),
             rejects: self.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
-            replayed: self.passed.iter().flat_map(|item| item.replays.iter().copied()).collect(),
+            replayed: self.passed.iter().zip(&self.outcomes).flat_map(|(item, outcome)| item.replayed(outcome)).collect(),
         };
         if let Err(error) = self.store.commit_epoch(&commit) {
-            // The outcome is unknown: what the state says now is what happened.
-            match self.store.last_epoch() {
+            // The outcome is unknown: what a state that was opened anew says is what happened.
+            match self.store.reopen().and_then(|()| self.store.last_epoch()) {
                 Ok(Some((last, _))) if last == epoch => tracing::warn!(%error, epoch, "the state reported an error, but the epoch is saved"),
                 Ok(_) => return Err(self.drop_epoch(error).await),
                 // Not even readable: neither take back nor go on. Recovery will tell.
                 Err(_) => {
                     self.unclean = true;
-                    return Err(CommitError::Dropped(self.splits(), error));
+                    self.poisoned = Some(error.clone());
+                    return Err(self.drop_epoch(error).await);
                 }
             }
         }
@@ -438,9 +498,14 @@ impl EpochWriter {
 
     async fn drop_epoch(&mut self, error: StageError) -> CommitError {
         let splits = self.splits();
+        let ended = |split: &usize| {
+            let of_it = || self.passed.iter().filter(|item| item.split == *split);
+            of_it().all(|item| item.chunks.iter().all(|chunk| chunk.read == 0)) && of_it().any(|item| item.complete)
+        };
+        let (done, lost) = splits.into_iter().partition(ended);
         self.abort().await;
         self.opened_at = None;
-        CommitError::Dropped(splits, error)
+        CommitError::Dropped { lost, done, error }
     }
 
     fn splits(&self) -> Vec<usize> {

@@ -92,6 +92,8 @@ pub struct Settings {
     pub epoch_interval: Duration,
     /// How long a run may take.
     pub deadline: Duration,
+    /// How long a run that somebody asked for may take.
+    pub once_deadline: Duration,
     /// How long a run over a window of the past may take.
     pub window_deadline: Duration,
     /// What becomes of missed ticks.
@@ -189,6 +191,8 @@ pub struct Engine {
     stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
     dry: bool,
     recovered: bool,
+    /// The run that stays open in the state until what it left could be taken back.
+    unsaved: Option<RunRecord>,
 }
 
 impl Engine {
@@ -220,9 +224,10 @@ impl Engine {
             (open, quarantine.map(|path| Quarantine::new(path, context(QUARANTINE), Arc::clone(&store))))
         };
         let preview = dry.then(Preview::default);
-        let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview);
+        let fail_on_reject = settings.on_reject == OnReject::Fail;
+        let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview, fail_on_reject);
         let route = Route { source, transforms, validator };
-        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false })
+        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unsaved: None })
     }
 
     /// What a dry run would have stored.
@@ -248,7 +253,7 @@ impl Engine {
             tracing::info!(run_id = %open.run_id, "going on with the run that was interrupted");
             let window = open.window.map(|(from, to)| Window { from, to });
             let span = tracing::info_span!("run", pipeline = %self.name, run_id = %open.run_id);
-            let context = self.context(&open.run_id, open.tick, window, cancel);
+            let context = self.context(&open, window, cancel);
             self.drive(&context, &mut open).instrument(span).await;
             return Ok(Some(open));
         }
@@ -298,7 +303,7 @@ impl Engine {
             splits: Vec::new(),
         };
         let span = tracing::info_span!("run", pipeline = %self.name, run_id = %run_id);
-        let context = self.context(&run_id, request.tick, request.window, cancel);
+        let context = self.context(&record, request.window, cancel);
         async {
             tracing::info!(tick = %rfc3339(request.tick), cause = %record.cause, "run started");
             match self.begin(&context, request, &mut record).await {
@@ -311,6 +316,10 @@ impl Engine {
                     tracing::error!(category = %error.category, reason = %error, help = error.help.as_deref(), "the run failed before its first split");
                     record.status = RunStatus::Failed;
                     record.error = Some(drive::error_record(&error));
+                    for split in &mut record.splits {
+                        split.status = SplitStatus::Failed;
+                        split.error.clone_from(&record.error);
+                    }
                     let saved = self.dry || self.store.start_run(&record, request.scheduled).map_err(|e| tracing::error!(error = %e, "the run could not be recorded")).is_ok();
                     self.finish(&mut record, saved);
                 }
@@ -360,7 +369,9 @@ impl Engine {
         let now = self.ports.clock.now();
         record.ended_at = Some(now);
         // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
-        if saved && !self.dry && record.status != RunStatus::Interrupted && !self.writer.unclean() {
+        if saved && !self.dry && self.writer.unclean() {
+            self.unsaved = Some(record.clone());
+        } else if saved && !self.dry && record.status != RunStatus::Interrupted {
             if let Err(error) = self.store.end_run(record) {
                 tracing::error!(%error, "the end of the run could not be recorded; it stays open and is gone over again");
                 record.error.get_or_insert_with(|| drive::error_record(&error));
@@ -391,7 +402,7 @@ impl Engine {
             splits = record.splits.len(),
             splits_ok = of(SplitStatus::Ok),
             splits_failed = of(SplitStatus::Failed),
-            errors = (!failed.is_empty()).then(|| failed.join("; ")),
+            errors = failed.join("; "),
             error = record.error.as_ref().map(|e| e.message.as_str()),
             "run finished"
         );
@@ -399,19 +410,27 @@ impl Engine {
 
     /// Once a process what its predecessor left, and at each run what the last commit left.
     async fn recover(&mut self, run_was_open: bool) -> Result<(), StageError> {
-        let run_was_open = run_was_open || (!self.recovered && self.store.open_run()?.is_some());
+        let run_was_open = run_was_open || self.writer.unclean() || (!self.recovered && self.store.open_run()?.is_some());
         self.writer.recover(run_was_open).await?;
         self.recovered = true;
-        Ok(())
+        match self.unsaved.take() {
+            Some(record) if record.status != RunStatus::Interrupted => self.store.end_run(&record),
+            _ => Ok(()),
+        }
     }
 
-    fn context(&self, run_id: &str, tick: DateTime<Utc>, window: Option<Window>, cancel: &CancellationToken) -> RunContext {
+    fn context(&self, record: &RunRecord, window: Option<Window>, cancel: &CancellationToken) -> RunContext {
+        let deadline = match (window, record.cause.as_str()) {
+            (Some(_), _) => self.settings.window_deadline,
+            (None, "schedule") => self.settings.deadline,
+            (None, _) => self.settings.once_deadline,
+        };
         RunContext {
             pipeline: Arc::clone(&self.name),
-            run_id: Arc::from(run_id),
-            tick,
+            run_id: Arc::from(record.run_id.as_str()),
+            tick: record.tick,
             window,
-            deadline: Some(self.ports.clock.monotonic() + if window.is_some() { self.settings.window_deadline } else { self.settings.deadline }),
+            deadline: Some(self.ports.clock.monotonic() + deadline),
             cancel: cancel.clone(),
             ports: self.ports.clone(),
         }

@@ -63,7 +63,7 @@ pub(crate) struct Quarantine {
 
 impl Quarantine {
     pub(crate) fn new(path: PathBuf, cx: SinkContext, store: Arc<dyn Store>) -> Self {
-        Self { path, files: FileSet::new(&cx), store, added: Vec::new(), seen: HashSet::new() }
+        Self { path, files: FileSet::new(&cx).renewing(), store, added: Vec::new(), seen: HashSet::new() }
     }
 
     pub(crate) fn id(&self) -> &'static str {
@@ -150,12 +150,20 @@ impl QuarantineFile<'_> {
         }
         let file = self.disk.open(self.path).map_err(|error| storage(format!("{name} cannot be read: {error}")))?;
         let mut rejects = Vec::new();
-        for (number, line) in BufReader::new(file).lines().enumerate() {
-            let line = line.map_err(|error| storage(format!("{name}:{}: {error}", number + 1)))?;
-            let reject = serde_json::from_str(&line).map_err(|error| {
-                storage(format!("{name}:{}: this line is not a reject: {error}", number + 1)).help("mend the line, or move the file away")
-            })?;
-            rejects.push(reject);
+        let lines = BufReader::new(file).lines().collect::<std::io::Result<Vec<_>>>().map_err(|error| storage(format!("{name}: {error}")))?;
+        for (number, line) in lines.iter().enumerate() {
+            match serde_json::from_str(line) {
+                Ok(reject) => rejects.push(reject),
+                // What a killed run leaves; the next run takes it back.
+                Err(error) if number + 1 == lines.len() && error.is_eof() => {
+                    tracing::warn!("{name}:{}: the last line is cut off; the next run takes it back", number + 1);
+                }
+                Err(error) => {
+                    return Err(
+                        storage(format!("{name}:{}: this line is not a reject: {error}", number + 1)).help("mend the line, or move the file away")
+                    );
+                }
+            }
         }
         Ok(rejects)
     }

@@ -1,6 +1,6 @@
 //! Rejects tried again, after a rule was mended.
 
-use pipeline_contract::{Split, StageError, batch_from_json};
+use pipeline_contract::{Category, Split, StageError, batch_from_json};
 use tokio_util::sync::CancellationToken;
 
 use super::drive::error_record;
@@ -84,9 +84,18 @@ impl Engine {
                 Again::NotReplayable => report.not_replayable += 1,
                 Again::Rejected(rule, message) => report.still_rejected.push((number, rule, message)),
                 Again::Passed(chunk) => {
-                    let item = Passed { split, chunks: vec![*chunk], complete: true, replays: vec![reject.hash()] };
-                    self.writer.pass(item).await.map_err(|lost| first(lost.into_iter().map(|(_, error)| error)))?;
-                    report.accepted += 1;
+                    let replays = Some((reject.hash(), reject.stage == "dedupe"));
+                    let item = Passed { split, chunks: vec![*chunk], complete: true, replays };
+                    let rows = self.writer.pass(item).await.map_err(|lost| first(lost.into_iter().map(|(_, error)| error)))?;
+                    if rows.rejected == 0 {
+                        report.accepted += 1;
+                    } else {
+                        report.still_rejected.push((
+                            number,
+                            "dedupe".to_owned(),
+                            "other values are stored under its key, or its key is empty".to_owned(),
+                        ));
+                    }
                 }
             }
         }
@@ -99,7 +108,11 @@ impl Engine {
         };
         let committed = match self.writer.commit(&rows, stored).await {
             Ok(committed) => committed,
-            Err(CommitError::Dropped(_, error) | CommitError::Undelivered(_, error)) => return Err(error),
+            Err(CommitError::Dropped { error, .. } | CommitError::Undelivered(_, error)) => return Err(error),
+            Err(CommitError::Apart(_)) => {
+                return Err(StageError::split(Category::Storage, "a file cannot be written, and nothing was replayed")
+                    .help("`pipeline run` says which; mend that first"));
+            }
         };
         for (index, counts, ..) in &committed.splits {
             record.rows.add(counts);

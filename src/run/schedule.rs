@@ -1,9 +1,10 @@
 //! Which ticks run: none twice, none forgotten, none on top of another.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pipeline_contract::{StageError, rfc3339};
+use pipeline_contract::{Category, StageError, rfc3339};
 use tokio_util::sync::CancellationToken;
 
 use super::{CatchUp, Engine, Overrun, RunRequest};
@@ -13,99 +14,149 @@ use crate::state::{RunRecord, TickRecord, TickStatus};
 const SLICE: Duration = Duration::from_secs(30);
 /// Of a long stretch of skipped ticks, so many of the newest are listed one by one.
 const LISTED: usize = 1000;
+/// The wait after the state could not be read or written: a disk that was full may not be for ever.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// Ticks that have come and are not recorded, oldest first.
+#[derive(Default)]
+struct Due {
+    /// The oldest of a long list, as first, last and count: too many to name one by one.
+    older: Option<(DateTime<Utc>, DateTime<Utc>, u64)>,
+    ticks: VecDeque<DateTime<Utc>>,
+}
+
+/// Where the schedule stands.
+#[derive(Default)]
+struct Agenda {
+    resumed: bool,
+    caught_up: bool,
+    /// Ticks that are to run now, one after another.
+    queue: VecDeque<DateTime<Utc>>,
+}
 
 impl Engine {
     /// Runs by the trigger until `cancel`, or until there is no further tick. `told` hears of each run that ended.
     ///
-    /// # Errors
-    /// `storage` when ticks cannot be read or recorded: going on would run them twice.
-    pub async fn run_scheduled(&mut self, cancel: &CancellationToken, mut told: impl FnMut(&RunRecord)) -> Result<(), StageError> {
-        if let Some(record) = self.resume(cancel, true).await? {
-            told(&record);
-        }
-        let missed = self.due()?;
-        let reason = format!("missed while the pipeline was down (catch_up = \"{}\")", catch_up_name(self.settings.catch_up));
-        let run = match self.settings.catch_up {
-            CatchUp::None => self.skip(&missed, &reason)?,
-            CatchUp::Latest => self.skip_but_last(missed, &reason)?,
-            CatchUp::All => missed,
-        };
-        self.run_ticks(run, cancel, &mut told).await?;
+    /// A state that cannot be read or written is tried again after a pause: going on without it would run ticks twice, and ending would
+    /// leave the pipeline down when the disk is well again.
+    pub async fn run_scheduled(&mut self, cancel: &CancellationToken, mut told: impl FnMut(&RunRecord)) {
+        let mut agenda = Agenda::default();
         while !cancel.is_cancelled() {
-            let Some(tick) = self.next_tick()? else {
-                tracing::info!("the trigger has no further tick");
-                return Ok(());
+            match self.step(&mut agenda, cancel, &mut told).await {
+                Ok(true) => {}
+                Ok(false) => return tracing::info!("the trigger has no further tick"),
+                Err(error) => {
+                    tracing::error!(reason = %error, help = error.help.as_deref(), "the schedule stands still; tried again in 30 s");
+                    tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => {}
+                        () = self.ports.clock.sleep(PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the next tick, or waits for it. `false` when there is none any more.
+    async fn step(&mut self, agenda: &mut Agenda, cancel: &CancellationToken, told: &mut impl FnMut(&RunRecord)) -> Result<bool, StageError> {
+        if !agenda.resumed {
+            if let Some(record) = self.resume(cancel, true).await? {
+                told(&record);
+            }
+            agenda.resumed = true;
+            return Ok(true);
+        }
+        if !agenda.caught_up {
+            let (missed, _) = self.due()?;
+            let reason = format!("missed while the pipeline was down (catch_up = \"{}\")", catch_up_name(self.settings.catch_up));
+            agenda.queue = match self.settings.catch_up {
+                CatchUp::None => self.skip(&missed, &reason)?,
+                CatchUp::Latest => self.skip_but_last(missed, &reason)?,
+                CatchUp::All => missed.ticks,
             };
-            tracing::debug!(tick = %rfc3339(tick), "waiting for the next tick");
-            self.sleep_until(tick, cancel).await;
-            if cancel.is_cancelled() {
-                break;
+            agenda.caught_up = true;
+        }
+        if agenda.queue.is_empty() {
+            let (mut due, now) = self.due()?;
+            if due.ticks.is_empty() {
+                let Some(tick) = self.next_tick(now)? else { return Ok(false) };
+                tracing::debug!(tick = %rfc3339(tick), "waiting for the next tick");
+                self.sleep_until(tick, cancel).await;
+                if cancel.is_cancelled() {
+                    return Ok(true);
+                }
+                due = self.due()?.0;
             }
             // Usually one; more when the machine slept or its clock was stepped forward.
-            let due = self.due()?;
-            let run = match self.settings.catch_up {
-                CatchUp::All => due,
+            agenda.queue = match self.settings.catch_up {
+                CatchUp::All => due.ticks,
                 CatchUp::None | CatchUp::Latest => self.skip_but_last(due, "missed while the machine slept or its clock was stepped")?,
             };
-            self.run_ticks(run, cancel, &mut told).await?;
         }
+        let Some(tick) = agenda.queue.front().copied() else { return Ok(true) };
+        self.sleep_until(tick + self.trigger.delay(tick, seed(&self.name)), cancel).await;
+        if cancel.is_cancelled() {
+            return Ok(true);
+        }
+        let record = self.run(&RunRequest { tick, scheduled: true, window: None }, cancel).await;
+        told(&record);
+        if cancel.is_cancelled() {
+            return Ok(true);
+        }
+        if self.store.tick(tick)?.is_none() {
+            // Not even its beginning could be recorded: it is still due.
+            let text = record.error.map_or_else(|| "the run could not be recorded".to_owned(), |error| error.message);
+            return Err(StageError::operator(Category::Storage, text));
+        }
+        agenda.queue.pop_front();
+        self.overrun(agenda, tick)?;
+        Ok(true)
+    }
+
+    /// What becomes of ticks that came while one ran.
+    fn overrun(&self, agenda: &mut Agenda, ran: DateTime<Utc>) -> Result<(), StageError> {
+        let (mut overdue, _) = self.due()?;
+        overdue.ticks.retain(|due| !agenda.queue.contains(due));
+        if self.settings.catch_up == CatchUp::All && !agenda.queue.is_empty() {
+            // Behind those that wait already: what is recorded must never be newer than what is not.
+            agenda.queue.extend(overdue.ticks);
+            return Ok(());
+        }
+        let policy = if self.settings.overrun == Overrun::Skip { "skip" } else { "wait" };
+        let reason = format!("the run of {} was still going (overrun = \"{policy}\")", rfc3339(ran));
+        let waiting = match (self.settings.overrun, self.settings.catch_up) {
+            (Overrun::Skip, _) => self.skip(&overdue, &reason)?,
+            (Overrun::Wait, CatchUp::All) => overdue.ticks,
+            (Overrun::Wait, _) => self.skip_but_last(overdue, &reason)?,
+        };
+        agenda.queue.extend(waiting);
         Ok(())
     }
 
-    /// Runs ticks one after another; those that come meanwhile are skipped or wait, as set.
-    async fn run_ticks(
-        &mut self,
-        mut ticks: Vec<DateTime<Utc>>,
-        cancel: &CancellationToken,
-        told: &mut impl FnMut(&RunRecord),
-    ) -> Result<(), StageError> {
-        while !ticks.is_empty() && !cancel.is_cancelled() {
-            let tick = ticks.remove(0);
-            let start = tick + self.trigger.delay(tick, seed(&self.name));
-            self.sleep_until(start, cancel).await;
-            if cancel.is_cancelled() {
-                break;
-            }
-            let record = self.run(&RunRequest { tick, scheduled: true, window: None }, cancel).await;
-            told(&record);
-            if cancel.is_cancelled() {
-                break;
-            }
-            let overdue: Vec<_> = self.due()?.into_iter().filter(|due| !ticks.contains(due)).collect();
-            let reason = format!(
-                "the run of {} was still going (overrun = \"{}\")",
-                rfc3339(tick),
-                if self.settings.overrun == Overrun::Skip { "skip" } else { "wait" }
-            );
-            ticks.extend(match (self.settings.overrun, self.settings.catch_up) {
-                (Overrun::Skip, _) => self.skip(&overdue, &reason)?,
-                (Overrun::Wait, CatchUp::All) => overdue,
-                (Overrun::Wait, _) => self.skip_but_last(overdue, &reason)?,
-            });
-        }
-        Ok(())
-    }
-
-    /// Ticks up to now that are not recorded, oldest first. On the very first start that is the latest one alone.
-    fn due(&self) -> Result<Vec<DateTime<Utc>>, StageError> {
+    /// Ticks up to now that are not recorded, and what now is. On the very first start that is the latest tick alone.
+    fn due(&self) -> Result<(Due, DateTime<Utc>), StageError> {
         let now = self.ports.clock.now();
         let period = || self.trigger.period().and_then(|p| chrono::Duration::from_std(p).ok()).unwrap_or_default();
         // Before the first tick, or when all recorded ones lie in the future because the clock was stepped back: one period of the past counts.
-        let after = self.store.last_tick(Some(now))?.unwrap_or_else(|| now - period());
-        let mut due = Vec::new();
-        let mut at = after;
+        let mut at = self.store.last_tick(Some(now))?.unwrap_or_else(|| now - period());
+        let mut due = Due::default();
+        // Nothing after the newest recorded tick up to now is recorded: that is what newest means.
         while let Some(tick) = self.trigger.next(at).filter(|tick| *tick <= now) {
-            if self.store.tick(tick)?.is_none() {
-                due.push(tick);
+            due.ticks.push_back(tick);
+            if self.settings.catch_up != CatchUp::All
+                && due.ticks.len() > LISTED + 1
+                && let Some(old) = due.ticks.pop_front()
+            {
+                due.older = Some(due.older.map_or((old, old, 1), |(first, _, count)| (first, old, count + 1)));
             }
             at = tick;
         }
-        Ok(due)
+        Ok((due, now))
     }
 
-    /// The first tick after now that is not recorded.
-    fn next_tick(&self) -> Result<Option<DateTime<Utc>>, StageError> {
-        let mut at = self.ports.clock.now();
+    /// The first tick after `now` that is not recorded.
+    fn next_tick(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StageError> {
+        let mut at = now;
         while let Some(tick) = self.trigger.next(at) {
             if self.store.tick(tick)?.is_none() {
                 return Ok(Some(tick));
@@ -125,29 +176,30 @@ impl Engine {
         })
     }
 
-    fn skip_but_last(&self, mut ticks: Vec<DateTime<Utc>>, reason: &str) -> Result<Vec<DateTime<Utc>>, StageError> {
-        let last = ticks.pop();
-        self.skip(&ticks, reason)?;
+    fn skip_but_last(&self, mut due: Due, reason: &str) -> Result<VecDeque<DateTime<Utc>>, StageError> {
+        let last = due.ticks.pop_back();
+        self.skip(&due, reason)?;
         Ok(last.into_iter().collect())
     }
 
     /// Records ticks as skipped; answers none, so that it can stand where ticks to run are wanted.
-    fn skip(&self, ticks: &[DateTime<Utc>], reason: &str) -> Result<Vec<DateTime<Utc>>, StageError> {
-        let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else { return Ok(Vec::new()) };
-        tracing::warn!(from = %rfc3339(*first), to = %rfc3339(*last), count = ticks.len(), reason, "ticks skipped");
-        let (stretch, listed) = ticks.split_at(ticks.len().saturating_sub(LISTED));
-        let record = |tick: DateTime<Utc>, until: DateTime<Utc>, count: usize| TickRecord {
+    fn skip(&self, due: &Due, reason: &str) -> Result<VecDeque<DateTime<Utc>>, StageError> {
+        let record = |tick: DateTime<Utc>, until: DateTime<Utc>, count: u64| TickRecord {
             tick,
             until,
-            count: count as u64,
+            count,
             status: TickStatus::Skipped,
             reason: Some(reason.to_owned()),
             run_id: None,
         };
-        let stretch = stretch.first().zip(stretch.last()).map(|(first, last)| record(*first, *last, stretch.len()));
-        let records: Vec<_> = stretch.into_iter().chain(listed.iter().map(|tick| record(*tick, *tick, 1))).collect();
-        self.store.skip_ticks(&records)?;
-        Ok(Vec::new())
+        let older = due.older.iter().map(|(first, last, count)| record(*first, *last, *count));
+        let records: Vec<_> = older.chain(due.ticks.iter().map(|tick| record(*tick, *tick, 1))).collect();
+        if let (Some(first), Some(last)) = (records.first(), records.last()) {
+            let count: u64 = records.iter().map(|record| record.count).sum();
+            tracing::warn!(from = %rfc3339(first.tick), to = %rfc3339(last.until), count, reason, "ticks skipped");
+            self.store.skip_ticks(&records)?;
+        }
+        Ok(VecDeque::new())
     }
 
     async fn sleep_until(&self, at: DateTime<Utc>, cancel: &CancellationToken) {

@@ -243,7 +243,9 @@ pub trait Store: Send + Sync {
 
     /// The last committed epoch and what it changed in each sink's records; `None` before the first.
     fn last_epoch(&self) -> Result<Option<LastEpoch>, StageError>;
-    /// Saves an epoch. After an error the outcome may be unknown: read [`Store::last_epoch`].
+    /// Closes the state and opens it again, so that what a failed commit left is decided.
+    fn reopen(&self) -> Result<(), StageError>;
+    /// Saves an epoch. After an error the outcome is unknown: [`Store::reopen`], then read [`Store::last_epoch`].
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError>;
 
     /// One record of a sink.

@@ -130,6 +130,10 @@ impl Store for ModelStore {
         Ok(self.model().last.clone())
     }
 
+    fn reopen(&self) -> Result<(), StageError> {
+        Ok(())
+    }
+
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError> {
         let mut model = self.model();
         let fault = model.fault.take();

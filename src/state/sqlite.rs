@@ -141,6 +141,15 @@ impl Store for SqliteStore {
         self.read(last)
     }
 
+    fn reopen(&self) -> Result<(), StageError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        // The old one is closed before the new one opens: only then is the write-ahead log gone over again.
+        let nothing = Connection::open_in_memory().map_err(|error| open::fault(&self.file, "open the state anew", &error))?;
+        drop(std::mem::replace(&mut *connection, nothing));
+        *connection = open::connect(&self.file).map_err(|refused| refused.error)?;
+        Ok(())
+    }
+
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError> {
         self.write(|tx| {
             super::check_next(last(tx)?.map(|(epoch, _)| epoch), commit.epoch).map_err(Fault::Ours)?;

@@ -193,13 +193,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one that behaves. Its clock stands still at this moment, and gives the turn of a half hour some seconds' berth.
+    /// Starts one that behaves. Its clock stands still at this moment, which is not one just before the turn of a half hour: what is
+    /// still open would close while the test runs.
     pub fn start() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let real = chrono::Utc::now().timestamp_millis();
-        let now = if real.rem_euclid(coins::HALF_HOUR) < 3_000 { real - 4_000 } else { real };
+        let real = || chrono::Utc::now().timestamp_millis();
+        let left = coins::HALF_HOUR - real().rem_euclid(coins::HALF_HOUR);
+        if left < 5_000 {
+            std::thread::sleep(Duration::from_millis(left.unsigned_abs() + 5));
+        }
+        let now = real();
         let script = Script {
             faults: Vec::new(),
             seen: Vec::new(),

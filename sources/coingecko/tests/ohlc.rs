@@ -111,6 +111,81 @@ async fn an_open_candle_is_left_out_without_a_word() {
     assert!(brought.rejects.is_empty());
 }
 
+/// The `30m` candles of a body that a cache held for `age`.
+async fn cached(body: &Value, age: &'static str) -> usize {
+    let source = build(&CoingeckoOhlc, &format!("{BITCOIN}interval = \"30m\"")).unwrap();
+    let world = always(Answer::ok(body.to_string()).header("Age", age));
+    let brought = read_split(source.as_ref(), &Split::new("bitcoin"), &world.run).await.unwrap();
+    assert!(brought.rejects.is_empty(), "{:?}", brought.rejects);
+    brought.rows.len()
+}
+
+#[tokio::test]
+async fn a_candle_that_was_open_when_a_cache_took_the_body_is_not_finished_by_waiting() {
+    const CLOSE: i64 = 1_779_204_600_000; // 15:30:00; it is 15:37:20
+    let mut body = spaced(5, 1_800_000);
+    body.as_array_mut().unwrap().retain(|row| row[0].as_i64() < Some(CLOSE));
+    body.as_array_mut().unwrap().push(json!([CLOSE, 5.0, 6.0, 4.0, 5.5]));
+    let all = body.as_array().unwrap().len();
+    // Fresh, or made after the close: the candle is whole.
+    for age in ["", "0", "440", " 60 ", "60, 3600"] {
+        assert_eq!(cached(&body, age).await, all, "{age:?}");
+    }
+    for age in ["441", "900", "900, 0"] {
+        assert_eq!(cached(&body, age).await, all - 1, "{age:?}");
+    }
+    for garbage in ["-900", "900.5", "soon", "0x900", "900s"] {
+        assert_eq!(cached(&body, garbage).await, all, "{garbage:?}");
+    }
+    // No cache of candles holds them for longer than a day.
+    let mut old = body.clone();
+    old.as_array_mut().unwrap().iter_mut().for_each(|row| row[0] = json!(row[0].as_i64().unwrap() - 86_400_000));
+    for age in ["86400", "86841", "4000000000", "99999999999999999999999"] {
+        assert_eq!(cached(&old, age).await, all, "{age:?}");
+    }
+
+    // Cut by the minute, and taken by a cache then.
+    body.as_array_mut().unwrap().last_mut().unwrap()[0] = json!(CLOSE - 600_000);
+    assert_eq!(cached(&body, "1040").await, all - 1);
+}
+
+#[tokio::test]
+async fn a_body_of_no_candles_is_said_aloud() {
+    /// What was warned of.
+    #[derive(Clone, Default)]
+    struct Warned(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+    struct Text(String);
+    impl tracing::field::Visit for Text {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+            self.0.push_str(&format!("{field}={value:?} "));
+        }
+    }
+    impl tracing::Subscriber for Warned {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            self.0.lock().unwrap().push(text.0);
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+    let warned = Warned::default();
+    let _guard = tracing::subscriber::set_default(warned.clone());
+    hourly(fixture("ohlc_bitcoin_days1.json")).await;
+    assert!(warned.0.lock().unwrap().is_empty());
+    hourly("[]").await;
+    let lines = warned.0.lock().unwrap();
+    assert!(lines.len() == 1 && lines[0].contains("no candles") && lines[0].contains("coin=\"bitcoin\""), "{lines:?}");
+}
+
 #[tokio::test]
 async fn every_bad_row_is_rejected_by_name_and_its_hour_left_out() {
     let brought = hourly(fixture("ohlc_bad_rows.json")).await;

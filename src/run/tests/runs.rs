@@ -6,6 +6,7 @@ use pipeline_contract::{Category, StageError};
 
 use super::world::{Step, World};
 use crate::run::RunRequest;
+use crate::stages::dedupe::OnConflict;
 use crate::stages::validate::{Limit, OnReject};
 use crate::state::{RunStatus, SplitStatus};
 use tokio_util::sync::CancellationToken;
@@ -87,17 +88,55 @@ async fn an_error_that_stays_fails_the_split_after_two_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_for_the_operator_ends_the_run_and_what_came_before_is_stored() {
-    let wrong_key = StageError::operator(Category::ClientError, "the key is wrong");
-    let world = World::new(vec![
-        ("a", vec![Step::Rows(vec![1])]),
-        ("b", vec![Step::Always(wrong_key)]),
-        ("c", vec![Step::Wait(Duration::from_secs(1)), Step::Rows(vec![1])]),
-    ]);
+async fn an_error_for_the_operator_fails_its_split_and_three_in_a_row_end_the_run() {
+    let refused = || Step::Always(StageError::operator(Category::ClientError, "the key is wrong"));
+    let good = || vec![Step::Rows(vec![1])];
+    let world = World::new(vec![("a", good()), ("b", vec![refused()]), ("c", good())]);
     let record = world.run().await;
     assert_eq!(record.status, RunStatus::Partial);
-    assert_eq!(record.splits[2].error.as_ref().unwrap().message, "the key is wrong", "splits that were not tried say why");
+    assert_eq!(world.stored(), ["a 00:01 1.0", "c 00:01 1.0"], "one that fails does not stop the others");
+
+    let mut splits = vec![("a", good())];
+    splits.extend(["b", "c", "d"].map(|id| (id, vec![refused()])));
+    splits.push(("e", vec![Step::Wait(Duration::from_secs(1)), Step::Rows(vec![1])]));
+    let world = World::new(splits);
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Partial);
+    assert_eq!(record.error.unwrap().message, "the key is wrong");
+    assert_eq!(record.splits[4].error.as_ref().unwrap().message, "not done: the key is wrong", "what was not tried says why");
+    assert_eq!(world.stored(), ["a 00:01 1.0"], "what came before is stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_reject_fail_sees_conflicts_too() {
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.on_conflict = OnConflict::Reject;
+    world.run().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.script.splits = vec![("a", vec![Step::Other(vec![1]), Step::Rows(vec![2])])];
+    world.settings.on_reject = OnReject::Fail;
+    let record = world.run().await;
+    assert_eq!(record.status, RunStatus::Failed);
+    assert!(record.splits[0].error.as_ref().unwrap().message.contains("conflict"));
     assert_eq!(world.stored(), ["a 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replayed_conflict_stays_a_reject() {
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.on_conflict = OnConflict::Reject;
+    let path = world.quarantine_file();
+    world.run().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.script.splits = vec![("a", vec![Step::Other(vec![1])])];
+    world.run().await;
+    let rejects = crate::run::QuarantineFile { path: &path, disk: &pipeline_contract::RealDisk }.read().unwrap();
+    assert_eq!(rejects.len(), 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let report = world.engine().replay(&rejects, &CancellationToken::new()).await.unwrap();
+    assert_eq!((report.accepted, report.still_rejected.len()), (0, 1));
+    let state = crate::state::Store::rejects(&world.store, &[rejects[0].hash()]).unwrap();
+    assert_eq!(state, [Some(false)], "it is not settled");
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +152,7 @@ async fn the_list_of_splits_failing_fails_the_run() {
 #[tokio::test(start_paused = true)]
 async fn a_split_that_hangs_fails_at_the_deadline_and_the_others_are_stored() {
     let mut world = World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", vec![Step::Wait(Duration::from_secs(1_000_000)), Step::Rows(vec![1])])]);
-    world.settings.deadline = Duration::from_secs(60);
+    world.settings.once_deadline = Duration::from_secs(60);
     let record = world.run().await;
     assert_eq!(record.status, RunStatus::Partial);
     assert!(record.splits[1].error.as_ref().unwrap().message.contains("deadline"));

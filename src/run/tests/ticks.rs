@@ -20,7 +20,7 @@ async fn up(world: &World, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         stop.cancel();
     });
-    world.engine().run_scheduled(&cancel, |_| {}).await.unwrap();
+    world.engine().run_scheduled(&cancel, |_| {}).await;
 }
 
 /// Every recorded tick, oldest first: hour and what became of it.
@@ -113,7 +113,7 @@ async fn a_clock_that_is_stepped_runs_no_tick_twice() {
         tokio::time::sleep(Duration::from_secs(HOUR)).await;
         stop.cancel();
     });
-    world.engine().run_scheduled(&cancel, |_| {}).await.unwrap();
+    world.engine().run_scheduled(&cancel, |_| {}).await;
     let ticks = ticks(&world);
     let mut hours: Vec<_> = ticks.iter().map(|tick| tick[..5].to_owned()).collect();
     hours.dedup();
@@ -131,4 +131,25 @@ async fn a_tick_whose_run_was_killed_before_it_stored_anything_runs_again() {
     up(&world, 100).await;
     assert_eq!(ticks(&world), ["19T15 ran"]);
     assert_eq!(world.stored(), ["a 00:01 1.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_while_catching_up_with_all_forgets_none() {
+    let mut world = World::new(vec![("a", vec![Step::Wait(Duration::from_secs(HOUR * 3 / 4)), Step::Rows(vec![1])])]);
+    world.settings.catch_up = CatchUp::All;
+    world.settings.deadline = Duration::from_secs(HOUR);
+    up(&world, HOUR).await;
+    tokio::time::sleep(Duration::from_secs(4 * HOUR)).await;
+    // Each run takes most of an hour: new ticks come while old ones wait, and the process is restarted twice meanwhile.
+    up(&world, 2 * HOUR).await;
+    up(&world, 2 * HOUR).await;
+    up(&world, 12 * HOUR).await;
+    let mut hours: Vec<_> = world.store.ticks(usize::MAX).unwrap().iter().map(|tick| rfc3339(tick.tick)).collect();
+    hours.sort();
+    let mut all = vec!["2026-05-19T15:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap()];
+    while all.len() < hours.len() {
+        all.push(*all.last().unwrap() + chrono::TimeDelta::hours(1));
+    }
+    assert_eq!(hours, all.into_iter().map(rfc3339).collect::<Vec<_>>(), "no hole");
+    assert!(hours.len() > 15, "{hours:?}");
 }

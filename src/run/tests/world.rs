@@ -180,6 +180,10 @@ pub(super) struct ShelfState {
     pub(super) refuses: Option<String>,
     /// The next so many prepares fail with this.
     pub(super) prepare_fails: Option<(u32, StageError)>,
+    /// Epochs with rows of this series cannot be prepared.
+    pub(super) jams: Option<String>,
+    /// The next so many aborts cannot take back what was prepared.
+    pub(super) abort_fails: u32,
     /// The next so many commits fail.
     pub(super) commit_fails: u32,
     pub(super) recovered: Vec<(Option<Epoch>, bool)>,
@@ -220,11 +224,11 @@ impl Sink for Shelf {
         let mut state = self.state.lock().unwrap();
         let last = recovery.last.as_ref().map(|(epoch, _)| *epoch);
         state.recovered.push((last, recovery.run_was_open));
-        let prepared = std::mem::take(&mut state.prepared);
-        for (epoch, rows) in prepared {
-            if Some(epoch) == last {
-                state.committed.extend(rows);
-            }
+        if let Some(rows) = last.and_then(|epoch| state.prepared.remove(&epoch)) {
+            state.committed.extend(rows);
+        }
+        if recovery.run_was_open {
+            state.prepared.clear();
         }
         Ok(())
     }
@@ -250,6 +254,12 @@ impl Sink for Shelf {
             }
             return Err(error);
         }
+        if let Some(jammed) = self.open.iter().find(|text| state.jams.as_ref().is_some_and(|series| text.starts_with(series.as_str()))) {
+            return Err(StageError::split(pipeline_contract::Category::Storage, format!("{jammed} is jammed")));
+        }
+        if !state.prepared.is_empty() {
+            return Err(StageError::developer("what was prepared before is still there"));
+        }
         state.prepared.insert(epoch, std::mem::take(&mut self.open));
         Ok(SinkState([("rows".to_owned(), json!(state.committed.len()))].into()))
     }
@@ -266,7 +276,12 @@ impl Sink for Shelf {
     }
     async fn abort(&mut self) -> Result<(), StageError> {
         self.open.clear();
-        self.state.lock().unwrap().prepared.clear();
+        let mut state = self.state.lock().unwrap();
+        if state.abort_fails > 0 {
+            state.abort_fails -= 1;
+            return Err(StageError::operator(pipeline_contract::Category::Storage, "nothing can be taken back"));
+        }
+        state.prepared.clear();
         Ok(())
     }
     async fn read_back(&self, _: &SinkContext, _: &Filter) -> Result<Box<dyn BatchStream>, StageError> {
@@ -318,6 +333,7 @@ impl World {
                 epoch_rows: 1000,
                 epoch_interval: Duration::from_secs(10),
                 deadline: Duration::from_secs(3000),
+                once_deadline: Duration::from_secs(3000),
                 window_deadline: Duration::from_secs(3000),
                 catch_up: CatchUp::Latest,
                 overrun: Overrun::Skip,

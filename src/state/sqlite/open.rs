@@ -171,6 +171,15 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     Ok(SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) })
 }
 
+/// A connection to a state that is there.
+pub(super) fn connect(file: &Path) -> Result<Connection, OpenError> {
+    let store = open(file, 0).map_err(|refusal| refusal.at(file))?;
+    store
+        .connection
+        .into_inner()
+        .map_err(|poisoned| OpenError { error: StageError::developer(format!("{}: {poisoned}", file.display())), unusable: false })
+}
+
 fn open_read_only(file: &Path) -> Result<Option<SqliteStore>, Refusal> {
     if !file.try_exists()? {
         return Ok(None);

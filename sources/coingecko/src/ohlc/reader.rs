@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_contract::{Act, Category, Position, Read, Reader, Row, RunContext, StageError, async_trait};
-use pipeline_http::Response;
+use pipeline_http::header::AGE;
+use pipeline_http::{HeaderMap, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -51,10 +52,13 @@ impl OhlcReader {
     async fn days(&self, days: &str) -> Result<(Read, Next), StageError> {
         let interval = self.shared.interval;
         let query = [("vs_currency", self.shared.api.vs_currency.as_str()), ("days", days)];
-        let rows = self.rows(&["coins", &self.coin, "ohlc"], &query).await?;
+        let body = self.rows(&["coins", &self.coin, "ohlc"], &query).await?;
+        if body.rows.is_empty() {
+            tracing::warn!(coin = self.coin, "CoinGecko has no candles of this coin");
+        }
         let volumes = self.volumes().await?;
         let wanted = |open: i64| self.in_window(if interval.on_grid() { open.saturating_sub(open.rem_euclid(interval.size())) } else { open });
-        let Digest { mut candles, rejects } = self.digest(&rows, interval.size_sent(), interval.on_grid(), wanted)?;
+        let Digest { mut candles, rejects } = self.digest(&body, interval.size_sent(), interval.on_grid(), wanted)?;
         if interval == Interval::Hour {
             candles = hours(&candles);
         }
@@ -73,17 +77,22 @@ impl OhlcReader {
         let last = (until + TimeDelta::hours(1)).min(now - TimeDelta::seconds(60));
         let (first, last) = (from.timestamp().to_string(), last.timestamp().to_string());
         let query = [("vs_currency", self.shared.api.vs_currency.as_str()), ("from", &first), ("to", &last), ("interval", "hourly")];
-        let rows = self.rows(&["coins", &self.coin, "ohlc", "range"], &query).await?;
+        // Empty for the months before the coin was listed.
+        let body = self.rows(&["coins", &self.coin, "ohlc", "range"], &query).await?;
         // Volumes are sampled for the last day alone.
         let volumes = if now - until < TimeDelta::milliseconds(DAY) { self.volumes().await? } else { Volumes::default() };
         let chunk = from.timestamp_millis()..until.timestamp_millis();
-        let Digest { candles, rejects } = self.digest(&rows, HOUR, true, |open| chunk.contains(&open) && self.in_window(open))?;
+        let Digest { candles, rejects } = self.digest(&body, HOUR, true, |open| chunk.contains(&open) && self.in_window(open))?;
         let next = if until < end { Next::From(until.timestamp()) } else { Next::Done(true) };
         Ok(Some((self.read_of(&candles, &volumes, rejects, next), next)))
     }
 
-    async fn rows(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<Value>, StageError> {
-        self.shared.api.client.get_with(&self.run, path, query, array_of_arrays).await.map_err(|error| self.name_coin(error))
+    async fn rows(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Body, StageError> {
+        let parse = |response: &Response| {
+            let made = self.run.ports.clock.now() - age(&response.headers);
+            Ok(Body { rows: array_of_arrays(response)?, made })
+        };
+        self.shared.api.client.get_with(&self.run, path, query, parse).await.map_err(|error| self.name_coin(error))
     }
 
     async fn volumes(&self) -> Result<Volumes, StageError> {
@@ -95,8 +104,9 @@ impl OhlcReader {
         chart.map(|chart| Volumes::of(&chart)).map_err(|error| self.name_coin(error))
     }
 
-    fn digest(&self, rows: &[Value], size: i64, grid: bool, wanted: impl Fn(i64) -> bool) -> Result<Digest, StageError> {
-        digest(rows, size, grid, self.run.ports.clock.now().timestamp_millis(), wanted).map_err(|WrongSpacing(found)| {
+    /// Whether a candle is finished is judged by when the body was made, not by when it came.
+    fn digest(&self, body: &Body, size: i64, grid: bool, wanted: impl Fn(i64) -> bool) -> Result<Digest, StageError> {
+        digest(&body.rows, size, grid, body.made.timestamp_millis(), wanted).map_err(|WrongSpacing(found)| {
             let message = format!("coin \"{}\": expected {} candles, got {} spacing", self.coin, length(size), length(found));
             StageError::split(Category::ServerError, message).help("nothing of this answer is stored; if it goes on, CoinGecko has changed its API")
         })
@@ -134,6 +144,24 @@ impl OhlcReader {
         }
         error
     }
+}
+
+/// Candles as they came.
+struct Body {
+    rows: Vec<Value>,
+    /// When CoinGecko, or a cache before it, made them.
+    made: DateTime<Utc>,
+}
+
+/// How long a cache has held the answer (RFC 9111, 5.1): a day at most, and nothing when the header is garbage.
+fn age(headers: &HeaderMap) -> TimeDelta {
+    const MOST: u32 = 24 * 3600;
+    let text = headers.get(AGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let seconds = text.split(',').next().unwrap_or_default().trim();
+    let digits = !seconds.is_empty() && seconds.bytes().all(|b| b.is_ascii_digit());
+    // Digits that make no number are too many.
+    let seconds = if digits { seconds.parse().unwrap_or(MOST).min(MOST) } else { 0 };
+    TimeDelta::seconds(seconds.into())
 }
 
 /// A body of candles, each still to be looked at. Anything but an array of arrays is an answer to something else.
