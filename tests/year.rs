@@ -46,7 +46,15 @@ fn setup(seed: u64, days: i64) -> Setup {
     let to = from + days * DAY;
     // Every third seed remembers a part of the runs alone.
     let keep_runs = if seed.is_multiple_of(3) { 200 } else { 10_000 };
-    Setup { seed, from, to, toml: crypto(None, ""), next_tick: hourly, keep_runs, weather: Weather::new(seed, from, to) }
+    // ... and some catch up with all that was missed, or wait where others skip.
+    let mut toml = crypto(None, "");
+    if seed % 4 == 2 {
+        toml = toml.replace("catch_up = \"latest\"", "catch_up = \"all\"");
+    }
+    if seed % 5 >= 3 {
+        toml = toml.replace("catch_up = ", "overrun = \"wait\"\ncatch_up = ");
+    }
+    Setup { seed, from, to, toml, next_tick: hourly, keep_runs, weather: Weather::new(seed, from, to) }
 }
 
 #[test]

@@ -191,8 +191,8 @@ pub struct Engine {
     stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
     dry: bool,
     recovered: bool,
-    /// The run that stays open in the state until what it left could be taken back.
-    unsaved: Option<RunRecord>,
+    /// Runs that stay open in the state until what they left could be taken back, or until their end can be recorded.
+    unsaved: Vec<RunRecord>,
 }
 
 impl Engine {
@@ -227,7 +227,7 @@ impl Engine {
         let fail_on_reject = settings.on_reject == OnReject::Fail;
         let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview, fail_on_reject);
         let route = Route { source, transforms, validator };
-        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unsaved: None })
+        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unsaved: Vec::new() })
     }
 
     /// What a dry run would have stored.
@@ -246,8 +246,18 @@ impl Engine {
     /// # Errors
     /// `storage` when the state cannot be read or written.
     pub async fn resume(&mut self, cancel: &CancellationToken, scheduled: bool) -> Result<Option<RunRecord>, StageError> {
-        let Some(mut open) = self.store.open_run()? else { return Ok(None) };
+        let Some(open) = self.store.open_run()? else { return Ok(None) };
+        let run_id = open.run_id.clone();
         self.recover(true).await?;
+        let resumed = self.go_on(open, cancel, scheduled).await?;
+        // Older ones were over, and only their end was not recorded.
+        while let Some(older) = self.store.open_run()?.filter(|older| older.run_id != run_id) {
+            self.close(older)?;
+        }
+        Ok(resumed)
+    }
+
+    async fn go_on(&mut self, mut open: RunRecord, cancel: &CancellationToken, scheduled: bool) -> Result<Option<RunRecord>, StageError> {
         let begun = open.splits.iter().any(|split| split.status == SplitStatus::Ok || split.position.is_some());
         if begun || open.window.is_some() {
             tracing::info!(run_id = %open.run_id, "going on with the run that was interrupted");
@@ -320,7 +330,10 @@ impl Engine {
                         split.status = SplitStatus::Failed;
                         split.error.clone_from(&record.error);
                     }
-                    let saved = self.dry || self.store.start_run(&record, request.scheduled).map_err(|e| tracing::error!(error = %e, "the run could not be recorded")).is_ok();
+                    // Open until it is ended: else nobody would end its tick if the process died in between.
+                    let open = RunRecord { status: RunStatus::Open, ..record.clone() };
+                    let saved = self.dry
+                        || self.store.start_run(&open, request.scheduled).map_err(|e| tracing::error!(error = %e, "the run could not be recorded")).is_ok();
                     self.finish(&mut record, saved);
                 }
             }
@@ -369,13 +382,16 @@ impl Engine {
         let now = self.ports.clock.now();
         record.ended_at = Some(now);
         // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
-        if saved && !self.dry && self.writer.unclean() {
-            self.unsaved = Some(record.clone());
-        } else if saved && !self.dry && record.status != RunStatus::Interrupted {
+        let ended = saved && !self.dry && record.status != RunStatus::Interrupted;
+        // A run without splits has written nothing.
+        if ended && self.writer.unclean() && !record.splits.is_empty() {
+            self.unsaved.push(record.clone());
+        } else if ended {
             if let Err(error) = self.store.end_run(record) {
-                tracing::error!(%error, "the end of the run could not be recorded; it stays open and is gone over again");
+                tracing::error!(%error, "the end of the run could not be recorded now; the next run does it first");
                 record.error.get_or_insert_with(|| drive::error_record(&error));
                 record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
+                self.unsaved.push(record.clone());
             } else if let Err(error) = self.store.prune(self.settings.keep_runs) {
                 tracing::warn!(%error, "old runs could not be forgotten");
             }
@@ -413,10 +429,11 @@ impl Engine {
         let run_was_open = run_was_open || self.writer.unclean() || (!self.recovered && self.store.open_run()?.is_some());
         self.writer.recover(run_was_open).await?;
         self.recovered = true;
-        match self.unsaved.take() {
-            Some(record) if record.status != RunStatus::Interrupted => self.store.end_run(&record),
-            _ => Ok(()),
+        while let Some(record) = self.unsaved.last() {
+            self.store.end_run(record)?;
+            self.unsaved.pop();
         }
+        Ok(())
     }
 
     fn context(&self, record: &RunRecord, window: Option<Window>, cancel: &CancellationToken) -> RunContext {

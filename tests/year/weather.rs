@@ -63,7 +63,8 @@ impl Weather {
             steps.push((at, until));
         }
         steps.sort_unstable();
-        let mut at = first;
+        // Not before the first tick of all: what is before it is nobody's.
+        let mut at = first + 5 * DAY;
         let mut set = Vec::new();
         for (begin, until) in steps {
             let begin = begin.max(at);

@@ -78,6 +78,10 @@ impl Store for Witness {
         }
         Ok(())
     }
+    fn reopen(&self) -> Result<(), StageError> {
+        self.look()?;
+        self.inner.reopen()
+    }
     fn record(&self, sink: &str, key: &str) -> Result<Option<Value>, StageError> {
         self.look()?;
         self.inner.record(sink, key)
@@ -115,7 +119,7 @@ impl Store for Witness {
         if let Some(tick) = self.inner.tick(run.tick)?.filter(|tick| tick.status == TickStatus::Ran) {
             self.ledger.violation(format!("the tick {} runs again, though it ran: {tick:?}", shown(run.tick.timestamp_millis())));
         }
-        if run.status == RunStatus::Open {
+        if run.status == RunStatus::Open && !run.splits.is_empty() {
             self.ledger.run_started(&run.splits.iter().map(|split| split.split.id.clone()).collect::<Vec<_>>());
         }
         self.inner.start_run(run, scheduled)
