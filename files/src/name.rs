@@ -5,10 +5,10 @@
 //! | letters, digits and most signs, in any script | themselves |
 //! | `/ \ : * ? " < > \| %` and control characters | `%` and two hex digits for each byte |
 //! | a `.` that begins a value, a `.` or space that ends it | the same |
-//! | a name that Windows reserves (`con`, `nul.txt`, ...) | its first letter encoded |
+//! | a name that Windows reserves (`con`, `nul.txt`, `com1`, `COM¹`, ...) | its first letter encoded |
 //! | the empty text | `%` |
 //! | null | `%N` |
-//! | more than a name holds | its beginning, `%~` and 16 hex digits of a hash: the one form that is not read back |
+//! | more than a name holds | its beginning, `%~` and 16 hex digits of a hash: the one form that is not read back whole |
 
 use std::borrow::Cow;
 
@@ -24,8 +24,28 @@ pub enum Decoded {
     Null,
     /// A text.
     Text(String),
-    /// The beginning of a text that was too long.
-    Shortened(String),
+    /// A text that was too long.
+    Shortened {
+        /// How it begins.
+        start: String,
+        /// What keeps it apart from others that begin so: `%~` and a hash.
+        mark: String,
+    },
+}
+
+impl Decoded {
+    /// Did this text become it?
+    pub fn is_of(&self, value: &str) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Text(text) => text == value,
+            Self::Shortened { start, mark } => value.starts_with(start) && *mark == mark_of(value),
+        }
+    }
+}
+
+fn mark_of(text: &str) -> String {
+    format!("%~{:016x}", xxh3_64(text.as_bytes()))
 }
 
 /// How much of a value is encoded.
@@ -79,7 +99,7 @@ pub fn encode(text: &str, limit: usize, escape: Escape) -> String {
     }
     if out.len() > limit {
         out.truncate(cut);
-        out.push_str(&format!("%~{:016x}", xxh3_64(text.as_bytes())));
+        out.push_str(&mark_of(text));
     }
     out
 }
@@ -93,8 +113,8 @@ pub fn decode(part: &str) -> Option<Decoded> {
         _ => {}
     }
     if let Some((start, hash)) = part.split_once("%~") {
-        let whole = hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-        return if whole { Some(Decoded::Shortened(unescape(start)?.into_owned())) } else { None };
+        let whole = hash.len() == 16 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        return if whole { Some(Decoded::Shortened { start: unescape(start)?.into_owned(), mark: format!("%~{hash}") }) } else { None };
     }
     unescape(part).map(|text| Decoded::Text(text.into_owned()))
 }
@@ -119,8 +139,9 @@ fn unescape(part: &str) -> Option<Cow<'_, str>> {
 /// Device names of Windows, which it takes as such whatever their case and extension.
 fn is_reserved(text: &str) -> bool {
     let stem = text.split('.').next().unwrap_or_default().trim_end();
-    let number =
-        |prefix: &str| stem.len() == 4 && stem.is_char_boundary(3) && stem[..3].eq_ignore_ascii_case(prefix) && stem.as_bytes()[3].is_ascii_digit();
+    // Superscripts too: they are digits in the code page that device names come from.
+    let digit = |rest: &str| matches!(rest, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "\u{b9}" | "\u{b2}" | "\u{b3}");
+    let number = |prefix: &str| stem.split_at_checked(3).is_some_and(|(name, rest)| name.eq_ignore_ascii_case(prefix) && digit(rest));
     ["con", "prn", "aux", "nul"].iter().any(|name| stem.eq_ignore_ascii_case(name)) || number("com") || number("lpt")
 }
 
@@ -148,6 +169,12 @@ mod tests {
             ("CON", "%43ON"),
             ("nul.txt", "%6Eul.txt"),
             ("com1", "%63om1"),
+            ("COM\u{b9}", "%43OM\u{b9}"),
+            ("com\u{b2}.txt", "%63om\u{b2}.txt"),
+            ("Lpt\u{b3}", "%4Cpt\u{b3}"),
+            ("com\u{2074}", "com\u{2074}"),
+            ("co\u{b9}", "co\u{b9}"),
+            ("com10", "com10"),
             ("company", "company"),
             ("日本", "日本"),
             ("a\u{0}b\n", "a%00b%0A"),
@@ -157,17 +184,19 @@ mod tests {
             assert_eq!(decode(part), Some(Decoded::Text(value.to_owned())), "{part}");
         }
         assert_eq!(decode("%N"), Some(Decoded::Null));
-        for part in ["", "%G1", "%4", "a%FF", "%~12"] {
+        for part in ["", "%G1", "%4", "a%FF", "%~12", "a%~0123456789ABCDEF"] {
             assert_eq!(decode(part), None, "{part}");
         }
     }
 
     #[test]
     fn long_values_are_shortened_and_stay_apart() {
-        let (a, b) = ("é".repeat(300), "é".repeat(301));
-        let (a, b) = (encode(&a, 200, Escape::Unsafe), encode(&b, 200, Escape::Unsafe));
+        let (whole, longer) = ("é".repeat(300), "é".repeat(301));
+        let (a, b) = (encode(&whole, 200, Escape::Unsafe), encode(&longer, 200, Escape::Unsafe));
         assert!(a.len() <= 200 && a.len() > 190 && a != b, "{a}");
-        assert!(matches!(decode(&a), Some(Decoded::Shortened(start)) if start.starts_with("éé")));
+        let back = decode(&a).unwrap();
+        assert!(matches!(&back, Decoded::Shortened { start, mark } if start.starts_with("éé") && a == format!("{start}{mark}")));
+        assert!(back.is_of(&whole) && !back.is_of(&longer) && !back.is_of("éé"));
         assert!(encode(&"/".repeat(300), 50, Escape::All).len() <= 50);
     }
 
@@ -180,7 +209,7 @@ mod tests {
             prop_assert!(!part.starts_with('.') && !part.ends_with('.') && !part.ends_with(' '));
             match decode(&part) {
                 Some(Decoded::Text(back)) => prop_assert_eq!(back, value),
-                Some(Decoded::Shortened(_)) => prop_assert!(part.contains("%~")),
+                Some(back @ Decoded::Shortened { .. }) => prop_assert!(part.contains("%~") && back.is_of(&value)),
                 other => prop_assert!(false, "{:?}", other),
             }
         }

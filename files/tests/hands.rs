@@ -2,17 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may stop where it stands
 
-#[allow(dead_code)]
-mod sim;
-
 use std::io::Write;
 use std::sync::Arc;
 
 use chrono::DateTime;
-use pipeline_contract::testkit::{TestClock, TestRecords, TestTransport, ports, sink_context};
+use pipeline_contract::testkit::{Fail, Fault, SimDisk, Survives, TestClock, TestRecords, TestTransport, ports, sink_context};
 use pipeline_contract::{Act, Category, RealDisk, Recovery, SinkContext, SinkState, StageError};
 use pipeline_files::{EditError, FileSet, FileStatus, Root, adopt, list_files, probe};
-use sim::{Fail, SimDisk, Survives};
 
 const HEADER: &[u8] = b"id,value\n";
 const PATH: &str = "data/x.csv";
@@ -219,7 +215,7 @@ fn a_fault_names_the_file_and_the_remedy() {
     let world = World::new();
     let mut files = world.files();
     files.append(PATH, HEADER, b"2,b\n").unwrap();
-    world.disk.fail(Fail::From(3));
+    world.disk.fail(Fail::From(3, Fault::Full));
     let error = files.prepare(2).unwrap_err();
     assert!(error.message.starts_with("cannot write data/x.csv: "), "{error}");
     assert_eq!((error.act, error.category), (Act::Operator, Category::Storage));
@@ -307,7 +303,7 @@ fn probing_leaves_nothing_behind() {
     }
     assert_eq!(world.disk.files(), before);
     assert!(probe(&world.context(), PATH).unwrap_err().message.starts_with("cannot use the folder data/x.csv"));
-    world.disk.fail(Fail::From(1));
+    world.disk.fail(Fail::From(1, Fault::Full));
     assert!(probe(&world.context(), "data").unwrap_err().message.starts_with("cannot create data/.pipeline-"));
 }
 
@@ -342,5 +338,5 @@ fn on_a_real_disk() {
 fn a_power_cut_after_a_commit_loses_nothing() {
     let world = World::new();
     let before = world.disk.files();
-    assert_eq!(world.disk.crash(Survives { names: false, contents: 0 }).files(), before);
+    assert_eq!(world.disk.crash(Survives::SYNCED).files(), before);
 }

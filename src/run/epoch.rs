@@ -179,6 +179,10 @@ impl EpochWriter {
             let recovery = of(&open.id);
             open.sink.recover(&open.cx, &recovery).await?;
         }
+        self.passed.clear();
+        self.outcomes.clear();
+        self.rows = 0;
+        self.opened_at = None;
         if let Some(deduper) = &mut self.deduper {
             deduper.abort();
         }

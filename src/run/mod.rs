@@ -191,8 +191,8 @@ pub struct Engine {
     stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
     dry: bool,
     recovered: bool,
-    /// Runs that stay open in the state until what they left could be taken back, or until their end can be recorded.
-    unsaved: Vec<RunRecord>,
+    /// Runs of this process that are over and still open in the state: until what they left is taken back, or their end can be recorded.
+    unended: Vec<RunRecord>,
 }
 
 impl Engine {
@@ -227,7 +227,7 @@ impl Engine {
         let fail_on_reject = settings.on_reject == OnReject::Fail;
         let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview, fail_on_reject);
         let route = Route { source, transforms, validator };
-        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unsaved: Vec::new() })
+        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unended: Vec::new() })
     }
 
     /// What a dry run would have stored.
@@ -385,13 +385,13 @@ impl Engine {
         let ended = saved && !self.dry && record.status != RunStatus::Interrupted;
         // A run without splits has written nothing.
         if ended && self.writer.unclean() && !record.splits.is_empty() {
-            self.unsaved.push(record.clone());
+            self.unended.push(record.clone());
         } else if ended {
             if let Err(error) = self.store.end_run(record) {
                 tracing::error!(%error, "the end of the run could not be recorded now; the next run does it first");
                 record.error.get_or_insert_with(|| drive::error_record(&error));
                 record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
-                self.unsaved.push(record.clone());
+                self.unended.push(record.clone());
             } else if let Err(error) = self.store.prune(self.settings.keep_runs) {
                 tracing::warn!(%error, "old runs could not be forgotten");
             }
@@ -429,9 +429,11 @@ impl Engine {
         let run_was_open = run_was_open || self.writer.unclean() || (!self.recovered && self.store.open_run()?.is_some());
         self.writer.recover(run_was_open).await?;
         self.recovered = true;
-        while let Some(record) = self.unsaved.last() {
-            self.store.end_run(record)?;
-            self.unsaved.pop();
+        while let Some(record) = self.unended.first() {
+            if record.status != RunStatus::Interrupted {
+                self.store.end_run(record)?;
+            }
+            self.unended.remove(0);
         }
         Ok(())
     }

@@ -72,6 +72,7 @@ impl Quarantine {
 
     pub(crate) fn recover(&mut self, recovery: &Recovery) -> Result<(), StageError> {
         let dir = self.path.parent().map(slashed).unwrap_or_default();
+        self.forget();
         self.files.recover(recovery, &[Root { dir, depth: 0 }])
     }
 

@@ -64,8 +64,7 @@ impl Layout {
             faults.extend(found);
             Vec::new()
         });
-        let in_file: Vec<usize> = columns.iter().map(|column| column.input).collect();
-        let paths = match Paths::bind(checked, &input.schema, &in_file) {
+        let paths = match Paths::bind(checked, &input.schema) {
             Ok(paths) if faults.is_empty() => paths,
             Ok(_) => return Err(faults),
             Err(found) => {
@@ -221,11 +220,23 @@ impl Layout {
             let cell = match values.get(at) {
                 Some(Decoded::Null) if column.nullable => Some(Cell::Null),
                 Some(Decoded::Text(text)) => read(text),
+                // More is kept nowhere.
+                Some(Decoded::Shortened { start, mark }) if column.ty == ColumnType::Text => Some(Cell::Text(format!("{start}{mark}").into())),
                 _ => None,
             };
             cell.ok_or_else(|| StageError::split(Category::Storage, format!("{path}: {} cannot be read back from the path", column.name)))
         });
         cells.collect()
+    }
+
+    /// Refuses a file whose rows cannot be read back whole: a column is in its name alone, and was too long for it.
+    pub(crate) fn check_whole(&self, path: &str) -> Result<(), StageError> {
+        let values = self.paths.values(path).unwrap_or_default();
+        let cut = |column: &&Stored| matches!(column.from, From::Path(at) if matches!(values.get(at), Some(Decoded::Shortened { .. })));
+        let Some(Stored { name, .. }) = self.stored.iter().find(cut) else { return Ok(()) };
+        let message = format!("{path}: the full value of {name} cannot be read from the file's name, which was too short for it");
+        let help = format!("add `{name}` to `columns`, so that files keep it, and move this one away, so that its rows are stored anew");
+        Err(StageError::operator(Category::Storage, message).help(help))
     }
 }
 

@@ -29,8 +29,6 @@ enum Part {
         ty: ColumnType,
         /// The longest it may be.
         limit: usize,
-        /// The column is in the file too, so it may be shortened here.
-        in_file: bool,
     },
     Time {
         column: usize,
@@ -68,14 +66,14 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// Binds a template to columns. `in_file` tells which columns are also written to the file.
-    pub(crate) fn bind(checked: &Checked, schema: &SchemaRef, in_file: &[usize]) -> Result<Self, Vec<PlanError>> {
+    /// Binds a template to columns.
+    pub(crate) fn bind(checked: &Checked, schema: &SchemaRef) -> Result<Self, Vec<PlanError>> {
         let mut parts = Vec::new();
         let mut faults = Vec::new();
         for piece in &checked.pieces {
             match piece {
                 Piece::Literal(text) => parts.push(Part::Literal(collapse(text))),
-                Piece::Column { name, format, at, name_at } => match part(checked, schema, in_file, name, format.as_deref()) {
+                Piece::Column { name, format, at, name_at } => match part(checked, schema, name, format.as_deref()) {
                     Ok(part) => {
                         if let (Some(Part::Value { .. }), Part::Value { .. }) = (parts.last(), &part) {
                             let error = PlanError::new("E030", "two columns stand side by side, so that nobody can tell where one ends");
@@ -153,7 +151,7 @@ impl Paths {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => path.push_str(text),
-                Part::Value { column, ty, limit, in_file } => {
+                Part::Value { column, ty, limit } => {
                     let text = match Cell::of(batch.column(*column), *ty, row) {
                         Cell::Null => name::NULL.to_owned(),
                         Cell::Text(text) => encode(&text, *limit, escape),
@@ -161,13 +159,6 @@ impl Paths {
                         Cell::Bool(b) => b.to_string(),
                         Cell::Float(_) | Cell::Time(_) => return Err(StageError::developer("a column of this type cannot be in a path")),
                     };
-                    if !in_file && matches!(name::decode(&text), Some(Decoded::Shortened(_))) {
-                        let column = batch.schema_ref().field(*column).name();
-                        let message = format!("a value of {column} is too long for a file name and would not be kept whole: {text}");
-                        return Err(
-                            StageError::split(Category::Storage, message).help(format!("add {column} to `columns`, so that the file keeps it"))
-                        );
-                    }
                     path.push_str(&text);
                 }
                 Part::Time { column, items, .. } => {
@@ -194,13 +185,12 @@ impl Paths {
         let Some(values) = self.values(path) else { return false };
         let mut values = values.iter();
         self.parts.iter().all(|part| {
-            let Part::Value { column, ty, in_file, .. } = part else { return true };
+            let Part::Value { column, ty, .. } = part else { return true };
             match (values.next(), Cell::of(batch.column(*column), *ty, row)) {
                 (Some(Decoded::Null), cell) => matches!(cell, Cell::Null),
-                (Some(Decoded::Text(text)), Cell::Text(value)) => *text == value,
-                (Some(Decoded::Text(text)), Cell::Int(n)) => *text == n.to_string(),
-                (Some(Decoded::Text(text)), Cell::Bool(b)) => *text == b.to_string(),
-                (Some(Decoded::Shortened(_)), Cell::Text(_)) => *in_file,
+                (Some(back), Cell::Text(value)) => back.is_of(&value),
+                (Some(back), Cell::Int(n)) => back.is_of(&n.to_string()),
+                (Some(back), Cell::Bool(b)) => back.is_of(&b.to_string()),
                 _ => false,
             }
         })
@@ -263,7 +253,7 @@ fn dates(items: &[Item<'static>], text: &str) -> Option<(NaiveDate, NaiveDate)> 
     Some((first, first.checked_add_months(chrono::Months::new(1))?))
 }
 
-fn part(checked: &Checked, schema: &SchemaRef, in_file: &[usize], name: &str, format: Option<&[Item<'static>]>) -> Result<Part, PlanError> {
+fn part(checked: &Checked, schema: &SchemaRef, name: &str, format: Option<&[Item<'static>]>) -> Result<Part, PlanError> {
     let Ok(column) = schema.index_of(name) else {
         let names = || schema.fields().iter().map(|field| field.name().as_str());
         let error = PlanError::new("E031", format!("there is no column `{name}`"));
@@ -279,9 +269,7 @@ fn part(checked: &Checked, schema: &SchemaRef, in_file: &[usize], name: &str, fo
             Err(PlanError::new("E030", format!("`{name}` is a timestamp and needs a format, or every row gets its own file"))
                 .help(format!("write `{{{name}:%Y}}` for a file a year, `{{{name}:%Y-%m}}` for a month, `{{{name}:%Y-%m-%d}}` for a day")))
         }
-        (Some(ty @ (ColumnType::Text | ColumnType::Integer | ColumnType::Boolean)), None) => {
-            Ok(Part::Value { column, ty, limit: NAME, in_file: in_file.contains(&column) })
-        }
+        (Some(ty @ (ColumnType::Text | ColumnType::Integer | ColumnType::Boolean)), None) => Ok(Part::Value { column, ty, limit: NAME }),
         (Some(ColumnType::Float), _) => {
             Err(PlanError::new("E030", format!("`{name}` is a float, which names no file")).help("use a text, integer, boolean or timestamp column"))
         }

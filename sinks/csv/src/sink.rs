@@ -182,7 +182,9 @@ impl Sink for CsvSink {
 
     async fn adopt(&self, cx: &SinkContext) -> Result<SinkState, StageError> {
         let layout = self.layout()?;
-        pipeline_files::adopt(cx, &files(&layout, cx)?, &layout.header)
+        let files = files(&layout, cx)?;
+        files.iter().try_for_each(|path| layout.check_whole(path))?;
+        pipeline_files::adopt(cx, &files, &layout.header)
     }
 
     async fn probe(&self, cx: &SinkContext) -> Result<(), StageError> {

@@ -184,11 +184,56 @@ fn open_read_only(file: &Path) -> Result<Option<SqliteStore>, Refusal> {
     if !file.try_exists()? {
         return Ok(None);
     }
+    let looked_at = |connection: rusqlite::Result<Connection>| -> Result<Option<SqliteStore>, Refusal> {
+        let connection = connection?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(version(&connection)?.map(|_| SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) }))
+    };
     // A connection that is read-only to SQLite would leave the helper files of the write-ahead log behind; this one tidies up.
-    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(PATIENCE)?;
-    connection.pragma_update(None, "query_only", true)?;
-    Ok(version(&connection)?.map(|_| SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) }))
+    match looked_at(Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)) {
+        // Where those cannot be made, on a disk that is mounted read-only, the file is read as it is, if it is all there is.
+        Err(Refusal::Sqlite(error)) if needs_to_write(&error) && is_alone(file)? => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            looked_at(Connection::open_with_flags(immutable(file)?, flags))
+        }
+        other => other,
+    }
+}
+
+fn needs_to_write(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+}
+
+/// Is nothing of the state in the write-ahead log?
+fn is_alone(file: &Path) -> std::io::Result<bool> {
+    match fs::metadata(helper(file, "-wal")) {
+        Ok(log) => Ok(log.len() == 0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn helper(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A file as SQLite's URI for one that nobody changes: read without locks and helper files.
+fn immutable(file: &Path) -> std::io::Result<String> {
+    let path = std::path::absolute(file)?;
+    let path = path.as_os_str().as_encoded_bytes();
+    let mut uri = if path.starts_with(b"/") { "file://".to_owned() } else { "file:///".to_owned() };
+    for byte in path {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b':' => uri.push(char::from(*byte)),
+            b'\\' if cfg!(windows) => uri.push('/'),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    Ok(uri)
 }
 
 /// The schema version; `None` when the file is empty.

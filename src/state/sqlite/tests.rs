@@ -63,6 +63,30 @@ fn reading_creates_nothing_and_works_while_another_writes() {
     assert_eq!(reader.dedupe_size().unwrap(), (0, 0));
 }
 
+/// A folder that may not be written to stops nobody who is root, as tests often are; a link in the place of a helper file does.
+#[cfg(unix)]
+#[test]
+fn what_may_not_be_written_to_is_read_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["plain", "odd # 100% a?b=c & é"] {
+        let dir = dir.path().join(name);
+        filled(&dir);
+        std::os::unix::fs::symlink("nowhere", dir.join("state.db-shm")).unwrap();
+        assert!(SqliteStore::open(&dir).is_err(), "SQLite cannot make its helper files");
+        let reader = SqliteStore::open_read_only(&dir).unwrap().unwrap();
+        assert_eq!(reader.last_epoch().unwrap(), Some((1, vec![])));
+        assert_eq!(reader.dedupe_size().unwrap(), (100, 0));
+        reader.bind(&Binding::default()).unwrap_err();
+        drop(reader);
+        assert!(names(&dir).iter().all(|name| name != "state.db-wal" || fs::metadata(dir.join(name)).unwrap().len() == 0));
+
+        // A part of the state is in the log, where this way would not see it.
+        fs::write(dir.join("state.db-wal"), "something").unwrap();
+        let error = SqliteStore::open_read_only(&dir).unwrap_err();
+        assert!(!error.unusable && error.error.act == Act::Operator, "{error}");
+    }
+}
+
 #[test]
 fn a_file_that_is_still_empty_is_no_state_to_a_reader() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,16 +5,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
-use pipeline_contract::testkit::{TestClock, TestRecords, TestTransport, ports, sink_context};
+use pipeline_contract::testkit::{SimDisk, TestClock, TestRecords, TestTransport, ports, sink_context};
 use pipeline_contract::{
     BuildContext, Disk, Epoch, Filter, Op, PlanError, Plugin, Recovery, Row, Sink, SinkContext, SinkInput, SinkPlan, SinkState, Stage, StageError,
     rows, table_from_str,
 };
 use pipeline_sink_csv::Csv;
-
-#[path = "../../../../files/tests/sim/mod.rs"]
-pub(crate) mod sim;
-pub(crate) use sim::SimDisk;
 
 rows! {
     /// A candle, with one column of each type.

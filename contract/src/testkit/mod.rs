@@ -1,4 +1,7 @@
-//! Stand-ins for the world outside, for the tests of plugins: time that passes at once, a scripted far side, a counted budget.
+//! Stand-ins for the world outside, for the tests of plugins: time that passes at once, a scripted far side, a counted budget, a disk that
+//! crashes.
+
+mod disk;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +13,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+
+pub use disk::{Fail, Fault, Kept, SimDisk, Survives};
 
 use crate::{
     Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RealDisk, Records, RunContext, SinkContext, StageError, Transport, TransportError,
