@@ -76,6 +76,51 @@ fn without_faults_every_hour_is_stored() {
     assert_eq!(report.counts.runs, report.counts.runs_ok + 7, "seven runs meet the coin that was renamed: {report:?}");
 }
 
+/// How far the clocks of Berlin are ahead of UTC in 2028.
+fn berlin(at_ms: i64) -> i64 {
+    if (at("2028-03-26T01:00:00Z")..at("2028-10-29T01:00:00Z")).contains(&at_ms) { 2 * HOUR } else { HOUR }
+}
+
+/// 10 past every even hour in Berlin, as `10 */2 * * *`: one of them is missing in spring, and one comes twice in autumn.
+fn even_hours(after: i64) -> i64 {
+    let mut tick = (after - 10 * MINUTE).div_euclid(HOUR) * HOUR + HOUR + 10 * MINUTE;
+    while (tick + berlin(tick)).div_euclid(HOUR) % 2 != 0 {
+        tick += HOUR;
+    }
+    tick
+}
+
+/// Half past two at night and in the afternoon, as `30 2,14 * * *`: the night that has none fires when the clocks are put forward, the night
+/// that has two at the first.
+fn half_past_two(after: i64) -> i64 {
+    let of_day = |day: i64| {
+        let night = match day * DAY {
+            spring if spring == at("2028-03-26T00:00:00Z") => at("2028-03-26T01:00:00Z"),
+            autumn if autumn == at("2028-10-29T00:00:00Z") => at("2028-10-29T00:30:00Z"),
+            midnight => midnight + 150 * MINUTE - berlin(midnight),
+        };
+        let noon = day * DAY + 12 * HOUR;
+        [night, noon + 150 * MINUTE - berlin(noon)]
+    };
+    let today = after.div_euclid(DAY);
+    (today - 1..today + 3).flat_map(of_day).find(|tick| *tick > after).unwrap()
+}
+
+#[test]
+fn cron_through_both_changes_of_the_clocks() {
+    let (seeds, _) = asked();
+    for seed in seeds {
+        for (schedule, next_tick) in [("20 * * * *", hourly as fn(i64) -> i64), ("10 */2 * * *", even_hours), ("30 2,14 * * *", half_past_two)] {
+            for from in ["2028-03-18T00:07:00Z", "2028-10-21T00:07:00Z"] {
+                let (from, to) = (at(from), at(from) + 12 * DAY);
+                let toml = crypto(Some(&format!("type = \"cron\"\nschedule = \"{schedule}\"\ntimezone = \"Europe/Berlin\"")), "");
+                let setup = Setup { from, to, toml, next_tick, weather: Weather::new(seed, from, to), ..setup(seed, 12) };
+                prove(schedule, &setup, &format!("PIPELINE_YEAR_SEEDS={seed} cargo test --release --test year cron"));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_seed_goes_the_same_way_again() {
     let setup = setup(5, 12);

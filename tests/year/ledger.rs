@@ -79,8 +79,8 @@ pub struct Ledger {
     pub next_tick: NextTick,
 }
 
-/// A candle that closed less long ago may be left to the next run: CoinGecko's answers are up to 15 minutes old.
-const FRESH: i64 = 15 * MINUTE;
+/// A candle that closed less long before its answer was made may be left to the next run: ages come in whole seconds.
+const FRESH: i64 = 2_000;
 
 impl Ledger {
     pub fn new(next_tick: NextTick) -> Self {

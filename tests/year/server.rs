@@ -13,10 +13,11 @@ use super::coins::{Coins, Half};
 use super::ledger::Ledger;
 use super::life::Life;
 use super::weather::{Sky, Weather};
+use super::witness::Witness;
 use super::world::SimClock;
 use super::{Dice, HALF, HOUR, MINUTE};
 
-/// How long an answer with candles is given again.
+/// How long an answer with candles is given again, with its age.
 const CACHED: i64 = 15 * MINUTE;
 
 pub struct SimServer {
@@ -65,7 +66,8 @@ fn fault(fault: TransportFault) -> TransportError {
 }
 
 impl SimServer {
-    pub fn new(seed: u64, clock: Arc<SimClock>, life: Arc<Life>, weather: Arc<Weather>, coins: Coins, ledger: Arc<Ledger>) -> Arc<Self> {
+    pub fn new(seed: u64, coins: Coins, witness: &Witness) -> Arc<Self> {
+        let Witness { life, clock, weather, ledger, .. } = witness.clone();
         Arc::new(Self { clock, life, weather, coins, ledger, dice: Mutex::new(Dice::new(seed, "server")), cache: Mutex::default() })
     }
 
@@ -82,7 +84,7 @@ impl SimServer {
         let now = self.clock.true_ms();
         let stormy = self.weather.sky(now).filter(|_| self.below(20) > 0);
         let skies = [Sky::Unreachable, Sky::Silent, Sky::Broken, Sky::Throttling, Sky::Garbled];
-        stormy.or_else(|| (!self.weather.steps.is_empty() && self.below(50) == 0).then(|| self.pick(&skies)))
+        stormy.or_else(|| (now < self.weather.calm && self.below(50) == 0).then(|| self.pick(&skies)))
     }
 
     fn throttling(&self) -> Answer {
@@ -140,28 +142,29 @@ impl SimServer {
             }
             ["coins", coin, _] if !self.coins.is_known(coin, now) => Answer::of(404, r#"{"error":"coin not found"}"#),
             ["coins", coin, "ohlc"] => {
-                if !self.weather.steps.is_empty() && self.below(400) == 0 {
+                if now < self.weather.calm && self.below(400) == 0 {
                     // Candles of four hours, where half hours are due.
                     let rows: Vec<String> = (0..42).map(|n| format!("[{},1.0,1.0,1.0,1.0]", (now / HALF / 8 - n) * HALF * 8)).collect();
                     return Answer::of(200, format!("[{}]", rows.join(",")));
                 }
                 let mut cache = self.cache.lock().unwrap();
                 let fresh = cache.get(*coin).filter(|(made, _)| now - made < CACHED);
-                let mut halves = match fresh {
-                    Some((_, halves)) => halves.clone(),
+                let (made, mut halves) = match fresh {
+                    Some((made, halves)) => (*made, halves.clone()),
                     None => {
                         let halves = self.coins.halves(coin, now, true);
                         cache.insert((*coin).to_owned(), (now, halves.clone()));
-                        halves
+                        (now, halves)
                     }
                 };
+                let headers = if made == now { Vec::new() } else { vec![("age", ((now - made) / 1000).to_string())] };
                 // By a clock that is ahead nothing tells such a candle from one that has closed.
-                if self.clock.off_ms() > 10 * MINUTE {
+                if self.clock.off_ms() > 0 {
                     halves.retain(|half| half.closed || half.stamp % HALF != 0);
                 }
                 let rows: Vec<&str> = halves.iter().map(|half| half.text.as_str()).collect();
                 let body = format!("[{}]", rows.join(","));
-                Answer { content: Content::Candles((*coin).to_owned(), halves, asked), ..Answer::of(200, body) }
+                Answer { content: Content::Candles((*coin).to_owned(), halves, asked - (now - made)), headers, ..Answer::of(200, body) }
             }
             ["coins", coin, "market_chart"] => {
                 let samples = self.coins.volumes(coin, now);
@@ -201,7 +204,7 @@ impl SimServer {
         }
         let asked = self.clock.wall_ms();
         let slow = if self.below(300) == 0 { 24_000 } else { 900 };
-        tokio::time::sleep(Duration::from_millis(20 + self.below(slow))).await;
+        tokio::time::sleep(Duration::from_millis(20 + self.below(slow / 2))).await;
         let answer = match self.trouble() {
             None => self.good(&path, asked),
             Some(Sky::Unreachable) => return Err(fault(self.pick(&[TransportFault::Connect, TransportFault::Broken, TransportFault::Timeout]))),
@@ -211,6 +214,7 @@ impl SimServer {
             Some(Sky::Garbled) => self.garbled(self.good(&path, asked)),
             Some(Sky::Refusing) => Answer::of(403, "<html><title>error code: 1020</title>Access denied</html>"),
         };
+        tokio::time::sleep(Duration::from_millis(self.below(slow / 2))).await;
         let mut response = http::Response::builder().status(answer.status);
         for (name, value) in &answer.headers {
             response = response.header(*name, value);

@@ -24,12 +24,14 @@ pub struct Weather {
     skies: Vec<(i64, i64, Sky)>,
     full: Vec<(i64, i64)>,
     flaky: Vec<(i64, i64)>,
+    /// From here on nothing goes wrong: what is owed can be delivered.
+    pub calm: i64,
     /// When the wall clock is set: the instant, and how far it is off from then on.
     pub steps: Vec<(i64, i64)>,
 }
 
 impl Weather {
-    /// Faults from `from` to `to`; the last hours are fine, so that what is owed can be delivered.
+    /// Faults from `from` to some 30 hours before `to`.
     pub fn new(seed: u64, from: i64, to: i64) -> Self {
         let mut dice = Dice::new(seed, "weather");
         let (first, last) = (from + 3 * HOUR, to - 30 * HOUR);
@@ -81,12 +83,12 @@ impl Weather {
             set.extend([(begin, sign * off), (until, 0)]);
             at = until + MINUTE;
         }
-        Self { skies, full, flaky, steps: set }
+        Self { skies, full, flaky, calm: to - 29 * HOUR, steps: set }
     }
 
     /// Nothing goes wrong.
     pub fn fine() -> Self {
-        Self { skies: Vec::new(), full: Vec::new(), flaky: Vec::new(), steps: Vec::new() }
+        Self { skies: Vec::new(), full: Vec::new(), flaky: Vec::new(), calm: i64::MIN, steps: Vec::new() }
     }
 
     pub fn sky(&self, at: i64) -> Option<Sky> {

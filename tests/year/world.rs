@@ -12,7 +12,7 @@ use pipeline::plan::{self, Registry};
 use pipeline::run::{CreditStore, Engine, SharedBudget};
 use pipeline::state::{ModelStore, RunRecord, RunStatus, SplitStatus, Store, TickStatus};
 use pipeline_contract::testkit::TestRandom;
-use pipeline_contract::{BudgetScope, Clock, Ports, StageError, async_trait};
+use pipeline_contract::{Budget, BudgetLimits, BudgetScope, Clock, Ports, StageError, async_trait};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,27 @@ impl CreditStore for Credits {
     fn spend(&self, _: &BudgetScope, month: &str, credits: u64) -> Result<(), StageError> {
         *self.0.lock().unwrap().entry(month.to_owned()).or_default() += credits;
         Ok(())
+    }
+}
+
+/// The budget, at which a run asks before its first request.
+struct Till {
+    inner: SharedBudget,
+    witness: Witness,
+}
+
+#[async_trait]
+impl Budget for Till {
+    async fn acquire(&self, scope: &BudgetScope, limits: &BudgetLimits, patience: Duration) -> Result<(), StageError> {
+        // Whoever asks does not wait for a tick any more.
+        check_waited(&self.witness.ledger, &self.witness, self.witness.clock.wall_ms());
+        self.inner.acquire(scope, limits, patience).await
+    }
+    fn spend(&self, scope: &BudgetScope, credits: u64) -> Result<(), StageError> {
+        self.inner.spend(scope, credits)
+    }
+    fn hold(&self, scope: &BudgetScope, hold: Duration) {
+        self.inner.hold(scope, hold);
     }
 }
 
@@ -159,17 +180,17 @@ impl World {
         let weather = Arc::new(setup.weather.clone());
         let ledger = Arc::new(Ledger::new(setup.next_tick));
         let coins = Coins { seed, renamed_at: setup.from + (setup.to - setup.from) / 5 * 3 };
-        let server = SimServer::new(seed, Arc::clone(&clock), Arc::clone(&life), Arc::clone(&weather), coins, Arc::clone(&ledger));
         let disk = SimDisk::new(Outside { life: Arc::clone(&life), clock: Arc::clone(&clock), weather: Arc::clone(&weather) });
         let witness =
             Witness { inner: ModelStore::new(), life: Arc::clone(&life), clock: Arc::clone(&clock), weather, ledger: Arc::clone(&ledger) };
+        let server = SimServer::new(seed, coins, &witness);
         let port: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
         let ports = Ports {
             clock: Arc::clone(&port),
             random: TestRandom::new(seed),
             disk: Arc::clone(&disk) as Arc<dyn pipeline_contract::Disk>,
             transport: Arc::new(Wire(server)),
-            budget: Arc::new(SharedBudget::new(port, Arc::new(Credits::default()))),
+            budget: Arc::new(Till { inner: SharedBudget::new(port, Arc::new(Credits::default())), witness: witness.clone() }),
         };
         Self { dice: Dice::new(seed, "world"), setup, clock, life, ledger, witness, disk, ports, processes: 0, killed: 0 }
     }
@@ -197,7 +218,7 @@ impl World {
             return;
         }
         let wall = self.clock.wall_ms();
-        self.waited(record.started_at.timestamp_millis());
+        check_waited(&self.ledger, &self.witness, record.started_at.timestamp_millis());
         self.ledger.idle(Some(wall));
         let failed = record.splits.iter().filter(|split| split.status != SplitStatus::Ok);
         let failed: Vec<(String, String)> = failed
@@ -208,17 +229,6 @@ impl World {
         let (from, to) = (self.clock.true_ms() - HOUR, self.clock.true_ms());
         let excuse = hopeless || record.status == RunStatus::Interrupted || self.setup.weather.disk_bad(from, to);
         self.ledger.run_ended(&record.run_id, record.status == RunStatus::Ok, &failed, excuse);
-    }
-
-    /// The ticks that passed while it waited must have run before.
-    fn waited(&self, wall: i64) {
-        for tick in self.ledger.passed(wall) {
-            let at = DateTime::from_timestamp_millis(tick).unwrap();
-            let found = self.witness.inner.tick(at).unwrap();
-            if !found.as_ref().is_some_and(|found| found.status != TickStatus::Skipped) {
-                self.ledger.violation(format!("the tick {} passed while the process waited for it: {found:?}", shown(tick)));
-            }
-        }
     }
 
     /// One process, from its start to its end.
@@ -257,7 +267,7 @@ impl World {
             }
         };
         self.life.kill();
-        self.waited(self.clock.wall_ms());
+        check_waited(&self.ledger, &self.witness, self.clock.wall_ms());
         self.ledger.idle(None);
         match outcome {
             None => self.killed += 1,
@@ -327,10 +337,8 @@ impl World {
     }
 
     async fn live(&mut self) {
-        // The last day is without faults: what is owed is delivered.
-        let calm = self.setup.to - 29 * HOUR;
-        let mortal = !self.setup.weather.steps.is_empty();
-        while mortal && self.clock.true_ms() < calm {
+        let calm = self.setup.weather.calm;
+        while self.clock.true_ms() < calm {
             let (ends_by, after) = self.lot();
             let left = self.left(calm);
             // Some processes meet their end in one of the first runs, others after a while.
@@ -433,6 +441,19 @@ impl World {
     }
 }
 
+/// The ticks that passed while the process waited for one must have run before.
+pub fn check_waited(ledger: &Ledger, witness: &Witness, wall: i64) {
+    for tick in ledger.passed(wall) {
+        let found = witness.inner.tick(DateTime::from_timestamp_millis(tick).unwrap()).unwrap();
+        let now = witness.clock.true_ms();
+        let has_run = found.as_ref().is_some_and(|found| found.status != TickStatus::Skipped);
+        // A schedule that cannot record a tick stands still.
+        if !has_run && !witness.weather.disk_bad(now - 2 * HOUR, now) {
+            ledger.violation(format!("the tick {} passed while the process waited for it: {found:?}", shown(tick)));
+        }
+    }
+}
+
 fn read_csv(file: &str, text: &str, hours: &mut BTreeMap<(String, i64), Row>) -> Vec<String> {
     let mut faults = Vec::new();
     let (coin, year) = file.rsplit_once('_').unwrap();
@@ -476,12 +497,7 @@ pub fn simulate(setup: &Setup) -> Report {
                 tokio::time::sleep(Duration::from_millis((at - clock.true_ms()).max(0).cast_unsigned())).await;
                 // What it waited for until now counts by the old clock.
                 let waits = ledger.waits();
-                for tick in ledger.passed(clock.wall_ms()) {
-                    let found = witness.inner.tick(DateTime::from_timestamp_millis(tick).unwrap()).unwrap();
-                    if !found.as_ref().is_some_and(|found| found.status != TickStatus::Skipped) {
-                        ledger.violation(format!("the tick {} passed while the process waited for it: {found:?}", shown(tick)));
-                    }
-                }
+                check_waited(&ledger, &witness, clock.wall_ms());
                 clock.off.store(off, Ordering::SeqCst);
                 ledger.idle(waits.then(|| clock.wall_ms()));
             }
@@ -513,7 +529,7 @@ pub fn prove(what: &str, setup: &Setup, again: &str) -> Report {
         "{what}, seed {}: {} violations:\n  {}\n  again: {again}",
         setup.seed,
         violations.len(),
-        violations.iter().filter(|v| std::env::var("HIDE").is_err() || !v.contains("passed while")).take(12).cloned().collect::<Vec<_>>().join("\n  ")
+        violations.iter().take(12).cloned().collect::<Vec<_>>().join("\n  ")
     );
     report
 }
