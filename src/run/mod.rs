@@ -246,8 +246,18 @@ impl Engine {
     /// # Errors
     /// `storage` when the state cannot be read or written.
     pub async fn resume(&mut self, cancel: &CancellationToken, scheduled: bool) -> Result<Option<RunRecord>, StageError> {
-        let Some(mut open) = self.store.open_run()? else { return Ok(None) };
+        let Some(open) = self.store.open_run()? else { return Ok(None) };
+        let run_id = open.run_id.clone();
         self.recover(true).await?;
+        let resumed = self.go_on(open, cancel, scheduled).await?;
+        // Older ones were over, and only their end was not recorded.
+        while let Some(older) = self.store.open_run()?.filter(|older| older.run_id != run_id) {
+            self.close(older)?;
+        }
+        Ok(resumed)
+    }
+
+    async fn go_on(&mut self, mut open: RunRecord, cancel: &CancellationToken, scheduled: bool) -> Result<Option<RunRecord>, StageError> {
         let begun = open.splits.iter().any(|split| split.status == SplitStatus::Ok || split.position.is_some());
         if begun || open.window.is_some() {
             tracing::info!(run_id = %open.run_id, "going on with the run that was interrupted");
@@ -320,7 +330,10 @@ impl Engine {
                         split.status = SplitStatus::Failed;
                         split.error.clone_from(&record.error);
                     }
-                    let saved = self.dry || self.store.start_run(&record, request.scheduled).map_err(|e| tracing::error!(error = %e, "the run could not be recorded")).is_ok();
+                    // Open until it is ended: else nobody would end its tick if the process died in between.
+                    let open = RunRecord { status: RunStatus::Open, ..record.clone() };
+                    let saved = self.dry
+                        || self.store.start_run(&open, request.scheduled).map_err(|e| tracing::error!(error = %e, "the run could not be recorded")).is_ok();
                     self.finish(&mut record, saved);
                 }
             }
@@ -369,11 +382,13 @@ impl Engine {
         let now = self.ports.clock.now();
         record.ended_at = Some(now);
         // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
-        if saved && !self.dry && self.writer.unclean() {
+        let ended = saved && !self.dry && record.status != RunStatus::Interrupted;
+        // A run without splits has written nothing.
+        if ended && self.writer.unclean() && !record.splits.is_empty() {
             self.unended.push(record.clone());
-        } else if saved && !self.dry && record.status != RunStatus::Interrupted {
+        } else if ended {
             if let Err(error) = self.store.end_run(record) {
-                tracing::error!(%error, "the end of the run could not be recorded; it stays open and is gone over again");
+                tracing::error!(%error, "the end of the run could not be recorded now; the next run does it first");
                 record.error.get_or_insert_with(|| drive::error_record(&error));
                 record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
                 self.unended.push(record.clone());

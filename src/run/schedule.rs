@@ -81,11 +81,14 @@ impl Engine {
             if due.ticks.is_empty() {
                 let Some(tick) = self.next_tick(now)? else { return Ok(false) };
                 tracing::debug!(tick = %rfc3339(tick), "waiting for the next tick");
-                self.sleep_until(tick, cancel).await;
-                if cancel.is_cancelled() {
+                if !self.sleep_until(tick, cancel).await {
                     return Ok(true);
                 }
                 due = self.due()?.0;
+                if due.ticks.is_empty() {
+                    // Skipped by a clock that was ahead, and now it has really come.
+                    due.ticks.push_back(tick);
+                }
             }
             // Usually one; more when the machine slept or its clock was stepped forward.
             agenda.queue = match self.settings.catch_up {
@@ -94,16 +97,17 @@ impl Engine {
             };
         }
         let Some(tick) = agenda.queue.front().copied() else { return Ok(true) };
-        self.sleep_until(tick + self.trigger.delay(tick, seed(&self.name)), cancel).await;
+        self.spread(tick, cancel).await;
         if cancel.is_cancelled() {
             return Ok(true);
         }
+        self.part(tick)?;
         let record = self.run(&RunRequest { tick, scheduled: true, window: None }, cancel).await;
         told(&record);
         if cancel.is_cancelled() {
             return Ok(true);
         }
-        if self.store.tick(tick)?.is_none() {
+        if !self.has_run(tick)? {
             // Not even its beginning could be recorded: it is still due.
             let text = record.error.map_or_else(|| "the run could not be recorded".to_owned(), |error| error.message);
             return Err(StageError::operator(Category::Storage, text));
@@ -154,16 +158,37 @@ impl Engine {
         Ok((due, now))
     }
 
-    /// The first tick after `now` that is not recorded.
+    /// The first tick after `now` that has not run. One that is skipped and yet to come was skipped by a clock that was ahead.
     fn next_tick(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StageError> {
         let mut at = now;
         while let Some(tick) = self.trigger.next(at) {
-            if self.store.tick(tick)?.is_none() {
+            if !self.has_run(tick)? {
                 return Ok(Some(tick));
             }
             at = tick;
         }
         Ok(None)
+    }
+
+    fn has_run(&self, tick: DateTime<Utc>) -> Result<bool, StageError> {
+        Ok(self.store.tick(tick)?.is_some_and(|record| record.status != TickStatus::Skipped))
+    }
+
+    /// Takes a tick that is to run out of the stretch of skipped ones that it may be in.
+    fn part(&self, tick: DateTime<Utc>) -> Result<(), StageError> {
+        let Some(stretch) = self.store.tick(tick)?.filter(|record| record.count > 1) else { return Ok(()) };
+        let mut at = stretch.tick;
+        let (mut last_before, mut before) = (None, 0);
+        while at < tick {
+            (last_before, before) = (Some(at), before + 1);
+            let Some(next) = self.trigger.next(at) else { break };
+            at = next;
+        }
+        let first = last_before.map(|until| TickRecord { until, count: before, ..stretch.clone() });
+        let itself = TickRecord { tick, until: tick, count: 1, ..stretch.clone() };
+        let after = self.trigger.next(tick).filter(|next| *next <= stretch.until);
+        let rest = after.map(|next| TickRecord { tick: next, count: stretch.count.saturating_sub(before + 1), ..stretch });
+        self.store.skip_ticks(&first.into_iter().chain([itself]).chain(rest).collect::<Vec<_>>())
     }
 
     /// Is this interrupted run's tick the one that would be caught up with now?
@@ -202,16 +227,34 @@ impl Engine {
         Ok(VecDeque::new())
     }
 
-    async fn sleep_until(&self, at: DateTime<Utc>, cancel: &CancellationToken) {
-        while let Ok(left) = (at - self.ports.clock.now()).to_std() {
-            if left.is_zero() {
-                return;
-            }
+    /// Waits until the wall clock shows `at`. False when it did not come to that: the run is cancelled, or the clock was stepped back, so that
+    /// another tick may be the next.
+    async fn sleep_until(&self, at: DateTime<Utc>, cancel: &CancellationToken) -> bool {
+        let mut now = self.ports.clock.now();
+        while let Ok(left) = (at - now).to_std()
+            && !left.is_zero()
+        {
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return,
+                () = cancel.cancelled() => return false,
                 () = self.ports.clock.sleep(left.min(SLICE)) => {}
             }
+            let before = std::mem::replace(&mut now, self.ports.clock.now());
+            if now < before {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits for what is left of a tick's delay.
+    async fn spread(&self, tick: DateTime<Utc>, cancel: &CancellationToken) {
+        let delay = self.trigger.delay(tick, seed(&self.name));
+        let left = (tick + delay - self.ports.clock.now()).to_std().unwrap_or_default().min(delay);
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {}
+            () = self.ports.clock.sleep(left) => {}
         }
     }
 }

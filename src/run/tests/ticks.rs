@@ -153,3 +153,37 @@ async fn a_restart_while_catching_up_with_all_forgets_none() {
     assert_eq!(hours, all.into_iter().map(rfc3339).collect::<Vec<_>>(), "no hole");
     assert!(hours.len() > 15, "{hours:?}");
 }
+
+/// Runs by the trigger while the clock is stepped: after so many seconds, by so many hours; and then stops.
+async fn stepped(world: &World, steps: &[(u64, i64)], seconds: u64) {
+    let (clock, steps) = (std::sync::Arc::clone(&world.clock), steps.to_vec());
+    tokio::spawn(async move {
+        for (after, hours) in steps {
+            tokio::time::sleep(Duration::from_secs(after)).await;
+            clock.stepped.fetch_add(hours * 3600, Ordering::SeqCst);
+        }
+    });
+    up(world, seconds).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ticks_that_a_clock_skipped_while_it_was_ahead_run_when_they_come() {
+    let world = quick();
+    // Three hours ahead for ten minutes: 16 and 17 are skipped, 18 runs.
+    stepped(&world, &[(600, 3), (600, -3)], 2 * HOUR).await;
+    assert_eq!(ticks(&world), ["19T15 ran", "19T16 ran", "19T17 ran", "19T18 ran"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_years_ahead_does_not_stop_the_pipeline_for_years() {
+    let world = quick();
+    stepped(&world, &[(600, 20_000), (600, -20_000)], 3 * HOUR).await;
+    let recorded = world.store.ticks(usize::MAX).unwrap();
+    let ran = recorded.iter().filter(|tick| tick.status == TickStatus::Ran);
+    let ran: Vec<_> = ran.map(|tick| rfc3339(tick.tick)[..13].to_owned()).collect();
+    assert_eq!(ran, ["2028-08-30T23", "2026-05-19T18", "2026-05-19T17", "2026-05-19T16", "2026-05-19T15"]);
+    assert_eq!(recorded.iter().map(|tick| tick.count).sum::<u64>(), 20_001, "each is accounted for once");
+    let mut ends: Vec<_> = recorded.iter().map(|tick| (tick.tick, tick.until)).collect();
+    ends.sort_unstable();
+    assert!(ends.array_windows().all(|[(_, until), (next, _)]| *next == *until + chrono::TimeDelta::hours(1)), "no hole, and none twice");
+}
