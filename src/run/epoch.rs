@@ -195,6 +195,13 @@ impl EpochWriter {
         Ok(())
     }
 
+    /// The run is over: what is only a cache is let go.
+    pub(crate) fn rest(&mut self) {
+        if let Some(deduper) = &mut self.deduper {
+            deduper.rest();
+        }
+    }
+
     /// Must the next process take something back? Then the run stays open in the state, which is what allows it to.
     pub(crate) fn unclean(&self) -> bool {
         self.unclean

@@ -381,6 +381,7 @@ impl Engine {
     fn finish(&mut self, record: &mut RunRecord, saved: bool) {
         let now = self.ports.clock.now();
         record.ended_at = Some(now);
+        self.writer.rest();
         // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
         let ended = saved && !self.dry && record.status != RunStatus::Interrupted;
         // A run without splits has written nothing.
