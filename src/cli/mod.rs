@@ -8,6 +8,7 @@ mod logging;
 mod output;
 mod progress;
 mod read;
+mod rebuild;
 mod rejects;
 mod rolling;
 mod run;
