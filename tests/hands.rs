@@ -454,7 +454,8 @@ fn refused(room: &Room, server: &Server, words: &[&str]) {
 #[test]
 fn a_state_that_was_damaged_is_refused_and_made_anew() {
     let server = Server::start();
-    let harms: [(&str, fn(Vec<u8>) -> Vec<u8>); 4] = [
+    type Harm = fn(Vec<u8>) -> Vec<u8>;
+    let harms: [(&str, Harm); 4] = [
         ("random", |old| {
             let mut dice = Dice::new(7);
             old.iter().map(|_| dice.bits().to_le_bytes()[0]).collect()
@@ -514,7 +515,7 @@ fn a_bit_that_flips_in_the_state_harms_no_row() {
             assert!(room.files("data")[name].starts_with(content), "{what}");
         }
         if run.code == Some(2) {
-            run.complains("state.db");
+            run.complains("the state").complains("pipeline state rebuild");
             assert!(room.files("data") == files, "{what}");
         }
         if run.code != Some(0) {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use pipeline_contract::{Category, Disk, RealDisk, StageError};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::SqliteStore;
 
@@ -165,21 +165,45 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
         // SQLite syncs the file; its name, and those of the folders just made, are ours to make durable.
         dir.ancestors().take(made + 1).try_for_each(|dir| RealDisk.sync_dir(dir))?;
     } else if checked_bytes > 0 {
+        let whole = fs::metadata(file)?.len() <= checked_bytes;
+        let ours = Connection::open_in_memory()?;
+        ours.execute_batch(SCHEMA)?;
+        if tables(&connection)? != tables(&ours)? {
+            return Err(Refusal::Damaged("its tables are not those of a state".to_owned()));
+        }
         // The full check also compares tables with their indexes: a key that is damaged in one of them would not be found, and its rows stored
         // again.
-        if fs::metadata(file)?.len() <= checked_bytes {
+        if whole {
             let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
             if verdict != "ok" {
                 return Err(Refusal::Damaged(verdict));
             }
         }
-        // What every run reads first, so that damage in it is told before anything is done.
-        let look = connection.transaction()?;
-        super::fact::<crate::state::Binding>(&look, "binding")?;
-        super::last(&look)?;
-        super::history::open_run(&look)?;
+        read_through(&connection.transaction()?, whole)?;
     }
     Ok(SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) })
+}
+
+/// Tables and indexes as they were declared.
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut select = connection.prepare("SELECT type || ' ' || name || ' ' || tbl_name || ' ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1")?;
+    select.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Reads what every run reads first, or all but the dedupe state, so that values that cannot be read are told before anything is done.
+fn read_through(tx: &Transaction<'_>, whole: bool) -> rusqlite::Result<()> {
+    super::fact::<crate::state::Binding>(tx, "binding")?;
+    super::last(tx)?;
+    super::history::open_run(tx)?;
+    if whole {
+        let mut records = tx.prepare("SELECT sink, key, value FROM record")?;
+        let mut record =
+            |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, super::Json<serde_json::Value>>(2)?));
+        records.query_map([], &mut record)?.try_for_each(|record| record.map(|_| ()))?;
+        super::history::runs(tx, usize::MAX)?;
+        super::history::ticks(tx, usize::MAX)?;
+    }
+    Ok(())
 }
 
 /// A connection to a state that is there.
@@ -285,7 +309,7 @@ fn damaged(file: &Path, detail: &str) -> StageError {
 /// A value that is there and is not what it should be.
 fn is_unreadable(error: &rusqlite::Error) -> bool {
     use rusqlite::Error;
-    matches!(error, Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..) | Error::InvalidColumnType(..))
+    matches!(error, Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..) | Error::InvalidColumnType(..) | Error::Utf8Error(..))
 }
 
 /// What an SQLite error means to the operator.
