@@ -141,7 +141,7 @@ fn a_file_that_was_cut_in_a_line() {
     let was = format!("has 700 bytes, but {} were committed", committed(&server));
     let (room, name) = harmed(&server, |text| Some(text[..700].to_owned()), &[&was]);
     let refused = room.pipeline(&["state", "rebuild", FILE]);
-    refused.exits(1).complains(&name).complains("does not end with a line break").complains(&format!("`sed -i '$d' '{name}'`"));
+    refused.exits(2).complains(&name).complains("does not end with a line break").complains(&format!("`sed -i '$d' '{name}'`"));
     assert_eq!(room.read(&name).len(), 700);
     // The command as it is told.
     room.shell(&format!("sed -i '$d' '{name}'"), &[]).exits(0);
@@ -193,7 +193,7 @@ fn a_header_that_was_edited() {
         ["were committed", "it begins with `timestamp,open,high,low,close,trades`, but this pipeline writes `timestamp,open,high,low,close,volume`"];
     let (room, name) = harmed(&server, |text| Some(text.replace("volume", "trades")), &words);
     let before = contents(&room);
-    room.pipeline(&["state", "rebuild", FILE]).exits(1).complains(&name).complains("trades").complains("put it back as it was");
+    room.pipeline(&["state", "rebuild", FILE]).exits(2).complains(&name).complains("trades").complains("put it back as it was");
     assert!(contents(&room) == before);
     // Put back.
     room.write(&name, &room.read(&name).replace("trades", "volume"));
@@ -262,7 +262,7 @@ fn a_file_with_other_columns_in_its_place() {
     let (room, name) = harmed(&server, |_| Some(other.to_owned()), &[&words[0], &words[1]]);
     let before = contents(&room);
     let refused = room.pipeline(&["state", "rebuild", FILE]);
-    refused.exits(1).complains(&name).complains("some,thing,else").complains("move it away, then `pipeline state rebuild FILE`");
+    refused.exits(2).complains(&name).complains("some,thing,else").complains("move it away, then `pipeline state rebuild FILE`");
     assert!(contents(&room) == before, "nothing is written by a rebuild that is refused");
     fs::rename(room.path(&name), room.path("theirs.csv")).unwrap();
     mended_but(&room, &server, Some("bitcoin"));
@@ -273,7 +273,7 @@ fn a_file_with_other_columns_in_its_place() {
 fn an_empty_file_in_its_place() {
     let server = Server::start();
     let (room, name) = harmed(&server, |_| Some(String::new()), &[&format!("has 0 bytes, but {} were committed", committed(&server))]);
-    room.pipeline(&["state", "rebuild", FILE]).exits(1).complains("it is empty").complains("move it away");
+    room.pipeline(&["state", "rebuild", FILE]).exits(2).complains("it is empty").complains("move it away");
     fs::remove_file(room.path(&name)).unwrap();
     mended_but(&room, &server, Some("bitcoin"));
 }

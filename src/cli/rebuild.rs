@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{Filter, Ports, RealDisk, StageError, rfc3339};
+use pipeline_contract::{Act, Filter, Ports, RealDisk, StageError, rfc3339};
 use serde_json::json;
 
 use super::files::UNFINISHED;
@@ -72,7 +72,7 @@ impl Work<'_> {
     async fn rebuild(&self, fill: bool) -> Result<u8, CliError> {
         let mut rebuilt = Rebuilt { binding: self.plan.binding.clone(), ..Rebuilt::default() };
         for part in &self.plan.parts.sinks {
-            rebuilt.sinks.push((part.id.clone(), part.sink.adopt(&self.context(&part.id)).await?));
+            rebuilt.sinks.push((part.id.clone(), part.sink.adopt(&self.context(&part.id)).await.map_err(unfit)?));
         }
         let mut held = self.held().await?;
         let lacking: Vec<usize> = held.lacking();
@@ -146,7 +146,7 @@ impl Work<'_> {
         for (place, part) in self.plan.parts.sinks.iter().enumerate() {
             let mut stream = part.sink.read_back(&self.context(&part.id), &Filter::default()).await?;
             let (mut own, mut distinct) = (deduper(&keys)?, 0);
-            while let Some(batch) = stream.next().await? {
+            while let Some(batch) = stream.next().await.map_err(unfit)? {
                 let batch = widened(&batch, self.plan)?;
                 if place == 0 {
                     held.rows += batch.num_rows() as u64;
@@ -216,6 +216,12 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// A file that cannot be taken over as it is: nothing was written, and somebody must look at it.
+fn unfit(error: StageError) -> CliError {
+    let code = if error.act == Act::Split { exit::CONFIG } else { exit::FAILED };
+    CliError::new(code, error.message).help(error.help)
 }
 
 /// What the sinks of a pipeline hold.
