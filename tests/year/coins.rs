@@ -40,11 +40,7 @@ impl Coins {
             _ => "tether",
         };
         // ... and so do the first and the second.
-        if hash(&[self.seed, 2, now.div_euclid(DAY).cast_unsigned()]).is_multiple_of(5) {
-            [second, "bitcoin", third]
-        } else {
-            ["bitcoin", second, third]
-        }
+        if hash(&[self.seed, 2, now.div_euclid(DAY).cast_unsigned()]).is_multiple_of(5) { [second, "bitcoin", third] } else { ["bitcoin", second, third] }
     }
 
     pub fn is_known(&self, coin: &str, now: i64) -> bool {
@@ -77,7 +73,7 @@ impl Coins {
             let delay = HOUR + (bits >> 32).cast_signed() % (21 * HOUR);
             let known_for = now - stamp;
             // Some are never there, some come late, some are corrected later.
-            if bits.is_multiple_of(211) || (bits % 97 == 1 && known_for < delay) {
+            if bits % 211 == 0 || (bits % 97 == 1 && known_for < delay) {
                 continue;
             }
             let revision = u64::from(bits % 53 == 2 && known_for >= delay);
