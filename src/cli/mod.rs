@@ -10,6 +10,7 @@ mod output;
 mod plan;
 mod progress;
 mod read;
+mod rebuild;
 mod rejects;
 mod rolling;
 mod run;
