@@ -111,7 +111,11 @@ fn what_is_broken_in_its_structure_breaks_the_schema() {
         assert_ne!(faults(&good.replacen(what, with, 1)), Vec::<String>::new(), "{what} -> {with}");
     }
     // What comes from the environment is typed when it is known.
-    for (what, with) in [("concurrency = 4", "concurrency = \"${N:-4}\""), ("volume_24h = true", "volume_24h = \"${VOLUME}\""), ("interval = \"1h\"", "interval = \"${I:-1h}\"")] {
+    for (what, with) in [
+        ("concurrency = 4", "concurrency = \"${N:-4}\""),
+        ("volume_24h = true", "volume_24h = \"${VOLUME}\""),
+        ("interval = \"1h\"", "interval = \"${I:-1h}\""),
+    ] {
         assert_eq!(faults(&good.replacen(what, with, 1)), Vec::<String>::new(), "{what} -> {with}");
     }
 }
@@ -136,7 +140,15 @@ fn a_plan_draws_each_stage_with_the_columns_that_leave_it() {
     let drawn = room.pipeline(&["plan", "p.toml"]);
     drawn.exits(0);
     let lines: Vec<&str> = drawn.stdout.lines().map(|line| line.trim_start_matches(['\u{2502}', '\u{251c}', '\u{2514}', ' '])).collect();
-    for line in ["source coingecko_ohlc", "transform derive", "+ spread      float", "transform select", "- open        float", "dedupe coin_id, timestamp", "into data/{coin_id}.csv"] {
+    for line in [
+        "source coingecko_ohlc",
+        "transform derive",
+        "+ spread      float",
+        "transform select",
+        "- open        float",
+        "dedupe coin_id, timestamp",
+        "into data/{coin_id}.csv",
+    ] {
         assert!(lines.contains(&line), "{line:?} is not in {}", drawn.stdout);
     }
     let plan = room.pipeline(&["plan", "p.toml", "--format", "json"]).exits(0).json();

@@ -1,6 +1,7 @@
 //! What an answer means, and who must act on it.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode};
 use pipeline_contract::{Act, Category, StageError, TransportError, TransportFault};
 use serde::de::DeserializeOwned;
@@ -15,6 +16,8 @@ pub struct Response {
     pub headers: HeaderMap,
     /// Its body, decompressed, complete.
     pub body: Bytes,
+    /// What it tells is at least as new as this, by the far side's clock and by ours: see [`as_of`](crate::as_of).
+    pub as_of: DateTime<Utc>,
 }
 
 impl Response {
@@ -153,7 +156,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn answer(status: u16, body: &str) -> Response {
-        Response { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+        Response {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            as_of: DateTime::UNIX_EPOCH,
+        }
     }
 
     #[test]

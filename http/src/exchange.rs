@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use pipeline_contract::{RunContext, StageError, TransportError, TransportFault};
 
 use crate::classify::Response;
+use crate::hints::as_of;
 
 /// Why there is no whole answer.
 pub(crate) enum Failed {
@@ -28,6 +29,7 @@ pub(crate) async fn exchange(
     max_body: u64,
     answered: impl FnOnce() -> Result<(), StageError> + Send,
 ) -> Result<Response, Failed> {
+    let asked = run.ports.clock.now();
     let whole = async {
         let (head, mut body) = run.ports.transport.send(request, timeout).await.map_err(Failed::Fault)?.into_parts();
         if head.status == http::StatusCode::OK {
@@ -40,7 +42,8 @@ pub(crate) async fn exchange(
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Response { status: head.status, headers: head.headers, body: bytes.freeze() })
+        let as_of = as_of(&head.headers, asked, run.ports.clock.now());
+        Ok(Response { status: head.status, headers: head.headers, body: bytes.freeze(), as_of })
     };
     tokio::select! {
         biased;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use http::HeaderMap;
-use http::header::RETRY_AFTER;
+use chrono::{DateTime, TimeDelta, Utc};
+use http::header::{AGE, DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName};
 
 /// A hint beyond this is taken for garbage: no API throttles for longer, and clocks are sometimes wrong by years.
 const ABSURD: Duration = Duration::from_secs(24 * 3600);
@@ -55,6 +55,23 @@ pub(crate) fn wait_hint(headers: &HeaderMap, rate_limited: bool, now: DateTime<U
     retry_after.or_else(|| if rate_limited { reset() } else { None })
 }
 
+/// The earliest instant at which an answer can have been made, of what its headers and our clock say: so old its content may be.
+///
+/// `asked` is our clock when the request was sent, `came` when the answer was whole. A cache tells by `Age` how long it has held the answer,
+/// and the far side's own clock is in `Date` (RFC 9111, 4.2.3 and 5.1). Our clock may be ahead of it, or be set while the answer is under
+/// way, and an answer may take its time: the earliest of all counts. Headers that are garbage say nothing; an `Age` is a day at most.
+pub fn as_of(headers: &HeaderMap, asked: DateTime<Utc>, came: DateTime<Utc>) -> DateTime<Utc> {
+    const MOST: u32 = 24 * 3600;
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let seconds = text(AGE).split(',').next().unwrap_or_default().trim();
+    let digits = !seconds.is_empty() && seconds.bytes().all(|b| b.is_ascii_digit());
+    // Digits that make no number are too many.
+    let age = if digits { seconds.parse().unwrap_or(MOST).min(MOST) } else { 0 };
+    let by_our_clock = asked.min(came) - TimeDelta::seconds(age.into());
+    let by_theirs = DateTime::parse_from_rfc2822(text(DATE)).map(|date| date.to_utc());
+    by_theirs.map_or(by_our_clock, |date| date.min(by_our_clock))
+}
+
 fn until(at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
     sane(at.signed_duration_since(now).to_std().unwrap_or(Duration::ZERO))
 }
@@ -70,6 +87,34 @@ mod tests {
 
     fn now() -> DateTime<Utc> {
         "2026-03-09T03:27:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_as_old_as_the_most_careful_of_its_witnesses_says() {
+        let at = |seconds: i64| DateTime::from_timestamp(1_779_000_000 + seconds, 0).unwrap();
+        let date = |seconds: i64| at(seconds).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let of = |age: &str, date: &str, asked: i64, came: i64| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AGE, age.parse().unwrap());
+            headers.insert(DATE, date.parse().unwrap());
+            (as_of(&headers, at(asked), at(came)) - at(0)).num_seconds()
+        };
+        for (age, date, asked, came, expected) in [
+            ("", String::new(), 0, 25, 0),
+            ("900", String::new(), 0, 25, -900),
+            // Our clock is hours ahead, or was set forward or back while the answer came.
+            ("", date(-7200), 0, 1, -7200),
+            ("", date(1), 0, 7200, 0),
+            ("", date(1), 0, -7200, -7200),
+            // Their clock is ahead.
+            ("60", date(300), 0, 1, -60),
+            ("soon", "yesterday".to_owned(), 0, 1, 0),
+            ("-5", date(0), 0, 1, 0),
+            ("99999999999999999999", date(0), 0, 1, -86_400),
+            ("30, 60", date(0), 0, 1, -30),
+        ] {
+            assert_eq!(of(age, &date, asked, came), expected, "Age: {age}, Date: {date}, asked {asked}, came {came}");
+        }
     }
 
     #[test]

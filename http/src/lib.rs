@@ -16,6 +16,6 @@ mod transport;
 pub use classify::{Classifier, Response, excerpt};
 pub use client::{ClientFault, HttpClient};
 pub use config::{DEFAULT_USER_AGENT, HttpConfig};
-pub use hints::{parse_rate_limit_reset, parse_retry_after};
+pub use hints::{as_of, parse_rate_limit_reset, parse_retry_after};
 pub use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 pub use transport::{ConnectTimeout, ReqwestTransport};

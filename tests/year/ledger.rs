@@ -161,6 +161,14 @@ impl Ledger {
             return;
         };
         for (hour, row, certain) in hours(&halves, &samples, walls) {
+            if std::env::var("DBG").is_ok_and(|d| d == format!("{coin} {}", shown(hour))) {
+                eprintln!(
+                    "DBG {run} walls {} {} certain {certain} {row:?} halves {:?}",
+                    shown(walls.0),
+                    shown(walls.1),
+                    halves.iter().filter(|h| (h.stamp - hour - HOUR).abs() <= HOUR).collect::<Vec<_>>()
+                );
+            }
             let due = state.due.entry((coin.to_owned(), hour)).or_default();
             if !due.certain {
                 due.accept.push(row);

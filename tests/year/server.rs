@@ -35,6 +35,7 @@ pub struct SimServer {
 enum Content {
     Nothing,
     List([&'static str; 3]),
+    /// The coin, its halves, the earliest that they can have been made by the asker's clock and by ours.
     Candles(String, Vec<Half>, i64),
     Volumes(String, Vec<(i64, f64)>),
 }
@@ -149,7 +150,7 @@ impl SimServer {
                 }
                 let mut cache = self.cache.lock().unwrap();
                 let fresh = cache.get(*coin).filter(|(made, _)| now - made < CACHED);
-                let (made, mut halves) = match fresh {
+                let (made, halves) = match fresh {
                     Some((made, halves)) => (*made, halves.clone()),
                     None => {
                         let halves = self.coins.halves(coin, now, true);
@@ -157,14 +158,14 @@ impl SimServer {
                         (now, halves)
                     }
                 };
-                let headers = if made == now { Vec::new() } else { vec![("age", ((now - made) / 1000).to_string())] };
-                // By a clock that is ahead nothing tells such a candle from one that has closed.
-                if self.clock.off_ms() > 0 {
-                    halves.retain(|half| half.closed || half.stamp % HALF != 0);
+                let date = DateTime::from_timestamp_millis(made).unwrap().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+                let mut headers = vec![("date", date)];
+                if made != now {
+                    headers.push(("age", ((now - made) / 1000).to_string()));
                 }
                 let rows: Vec<&str> = halves.iter().map(|half| half.text.as_str()).collect();
                 let body = format!("[{}]", rows.join(","));
-                Answer { content: Content::Candles((*coin).to_owned(), halves, asked - (now - made)), headers, ..Answer::of(200, body) }
+                Answer { content: Content::Candles((*coin).to_owned(), halves, made.min(asked - (now - made))), headers, ..Answer::of(200, body) }
             }
             ["coins", coin, "market_chart"] => {
                 let samples = self.coins.volumes(coin, now);

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_contract::{Act, Category, Position, Read, Reader, Row, RunContext, StageError, async_trait};
-use pipeline_http::header::AGE;
-use pipeline_http::{HeaderMap, Response};
+use pipeline_http::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -88,10 +87,7 @@ impl OhlcReader {
     }
 
     async fn rows(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Body, StageError> {
-        let parse = |response: &Response| {
-            let made = self.run.ports.clock.now() - age(&response.headers);
-            Ok(Body { rows: array_of_arrays(response)?, made })
-        };
+        let parse = |response: &Response| Ok(Body { rows: array_of_arrays(response)?, made: response.as_of });
         self.shared.api.client.get_with(&self.run, path, query, parse).await.map_err(|error| self.name_coin(error))
     }
 
@@ -149,19 +145,8 @@ impl OhlcReader {
 /// Candles as they came.
 struct Body {
     rows: Vec<Value>,
-    /// When CoinGecko, or a cache before it, made them.
+    /// CoinGecko, or a cache before it, made them then or later.
     made: DateTime<Utc>,
-}
-
-/// How long a cache has held the answer (RFC 9111, 5.1): a day at most, and nothing when the header is garbage.
-fn age(headers: &HeaderMap) -> TimeDelta {
-    const MOST: u32 = 24 * 3600;
-    let text = headers.get(AGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let seconds = text.split(',').next().unwrap_or_default().trim();
-    let digits = !seconds.is_empty() && seconds.bytes().all(|b| b.is_ascii_digit());
-    // Digits that make no number are too many.
-    let seconds = if digits { seconds.parse().unwrap_or(MOST).min(MOST) } else { 0 };
-    TimeDelta::seconds(seconds.into())
 }
 
 /// A body of candles, each still to be looked at. Anything but an array of arrays is an answer to something else.
