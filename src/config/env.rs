@@ -51,7 +51,7 @@ impl Env {
     fn of_file(path: &Path) -> Result<Self, PlanError> {
         let fault = |what: String| PlanError::new("E004", what);
         let shown = path.display();
-        let bytes = match std::fs::read(path) {
+        let bytes = match super::read_capped(path) {
             Ok(bytes) => bytes,
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(cause) => return Err(fault(format!("cannot read {shown}: {cause}"))),
@@ -121,6 +121,15 @@ mod tests {
             assert!(fault.message.ends_with(&format!(".env, line {line}: expected NAME=value")), "{}", fault.message);
             assert!(!format!("{fault:?}").contains("sesame"));
         }
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit() {
+        let whole = format!("A=1\n#{}\n", "x".repeat(usize::try_from(crate::config::MAX_FILE).unwrap() - 6));
+        assert_eq!(of(&whole).unwrap().get("A"), Some("1"));
+        let fault = of(&format!("{whole}#")).unwrap_err();
+        assert_eq!(fault.code, "E004");
+        assert!(fault.message.ends_with(".env: it is larger than 1 MiB, the most that is read"), "{}", fault.message);
     }
 
     #[test]

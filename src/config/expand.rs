@@ -17,6 +17,9 @@ pub(super) fn expand(source: &str, table: &mut DeTable<'_>, env: &Env, faults: &
     all.into_iter().collect()
 }
 
+/// The faults of one text that are noted: to find the place of each takes a walk through the text.
+const MOST: usize = 100;
+
 struct Walk<'w> {
     source: &'w str,
     env: &'w Env,
@@ -52,6 +55,9 @@ impl Walk<'_> {
         let before = self.faults.len();
         let mut at = 0;
         while let Some(found) = text[at..].find("${").map(|found| at + found) {
+            if self.faults.len() - before > MOST {
+                break;
+            }
             let escaped = text[at..found].ends_with('$');
             let literal = &text[at..found - usize::from(escaped)];
             value.push_str(literal);
