@@ -17,7 +17,7 @@ use crate::state::{RejectHash, Store};
 pub const QUARANTINE: &str = "quarantine";
 
 /// The longest line that is written and read back, in bytes.
-pub const LONGEST_LINE: u64 = 64 << 20;
+pub(crate) const LONGEST_LINE: u64 = 64 << 20;
 
 /// One line of a quarantine file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -276,9 +276,13 @@ pub(super) fn fault(file: &Path, doing: &str, error: &rusqlite::Error) -> StageE
     let message = |what: &str| format!("cannot {doing}: {} {what} ({error})", file.display());
     let operator = |what: &str, help: &str| StageError::operator(Category::Storage, message(what)).help(help);
     let code = match error {
-        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..) => {
-            return damaged(file, &error.to_string());
-        }
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::InvalidColumnName(..)
+        | rusqlite::Error::Utf8Error(..) => return damaged(file, &error.to_string()),
+        // Our own statements are right: a table or a column is not there.
+        rusqlite::Error::SqliteFailure(cause, Some(detail)) if cause.extended_code == 1 && detail.starts_with("no such ") => return damaged(file, detail),
         _ => error.sqlite_error_code(),
     };
     match code {
