@@ -17,6 +17,7 @@ const SAMPLES: [&str; 8] = [
     "substr(lower(s), 1, 2) = 'ab' AND i % 3 = 0 AND -i * 2 / 3 IS NOT DISTINCT FROM n",
 ];
 
+#[rustfmt::skip]
 const WORDS: [&str; 62] = [
     "(", ")", ",", "'", "\"", "''", "--", "/*", "*/", ";", "=", "<>", "<=", "+", "-", "*", "/", "%", "||", ".", "AND ", "OR ", "NOT ", "IN (", "IS NULL",
     "BETWEEN ", "LIKE ", "CASE ", "WHEN ", "THEN ", "ELSE ", "END ", "CAST(", " AS ", "INTERVAL '1 day'", "TIMESTAMP '", "EXTRACT(", "NULL", "TRUE",

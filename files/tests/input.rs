@@ -29,7 +29,8 @@ fn fuzzed_records_of_files_are_obeyed_or_the_file_is_named_and_kept() {
         files.commit(1, &state).unwrap();
         state.0[PATH].to_string()
     };
-    let words = ["null", "0", "-1", "7", "1.5", "9223372036854775807", "18446744073709551615", "\"\"", "[", "{", "}", "]", "\"pending\":", "\"over\":", ","];
+    let words =
+        ["null", "0", "-1", "7", "1.5", "9223372036854775807", "18446744073709551615", "\"\"", "[", "{", "}", "]", "\"pending\":", "\"over\":", ","];
     let samples = [SAMPLES[0], SAMPLES[1], SAMPLES[2], &real];
     let fuzz = Fuzz { name: "file records", samples: &samples, words: &words, cases: 400, cost: 20 };
     fuzz.run_text(

@@ -132,10 +132,18 @@ mod tests {
     #[test]
     fn fuzzed_headers_are_a_wait_of_a_day_at_most_and_a_number_is_taken_as_it_is() {
         let samples = [
-            "119", "1.5", "Mon, 09 Mar 2026 03:28:00 GMT", "2026-03-09 03:28:00 +0000", "2026-03-09T03:28:00Z", "1773026880", "1773026880000",
-            "Monday, 09-Mar-26 03:28:00 GMT", "Mon Mar  9 03:28:00 2026",
+            "119",
+            "1.5",
+            "Mon, 09 Mar 2026 03:28:00 GMT",
+            "2026-03-09 03:28:00 +0000",
+            "2026-03-09T03:28:00Z",
+            "1773026880",
+            "1773026880000",
+            "Monday, 09-Mar-26 03:28:00 GMT",
+            "Mon Mar  9 03:28:00 2026",
         ];
-        let words = ["-", "+", ".", "e", "e308", "inf", "NaN", ":", ",", " ", "GMT", "UTC", "Z", "+2400", "Feb", "Sun", "60", "99999", "é", "\0", "0x", "_"];
+        let words =
+            ["-", "+", ".", "e", "e308", "inf", "NaN", ":", ",", " ", "GMT", "UTC", "Z", "+2400", "Feb", "Sun", "60", "99999", "é", "\0", "0x", "_"];
         let fuzz = Fuzz { name: "wait headers", samples: &samples, words: &words, cases: 3000, cost: 1 };
         let number = |draw: &mut Draw| match draw.below(4) {
             0 => draw.bits().to_string(),

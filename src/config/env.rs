@@ -74,7 +74,8 @@ impl Env {
         for entry in dotenvy::Iter::new(text.as_bytes()) {
             match entry {
                 Ok((name, value)) if value.len() > LONGEST => {
-                    let message = format!("{shown}: the value of `{name}` has {} bytes, and {} KiB are the most that are read", value.len(), LONGEST >> 10);
+                    let message =
+                        format!("{shown}: the value of `{name}` has {} bytes, and {} KiB are the most that are read", value.len(), LONGEST >> 10);
                     return Err(fault(message).help("a file of its own is the place for it"));
                 }
                 Ok((name, value)) => {
@@ -171,7 +172,10 @@ mod tests {
                     let number = fault.message.strip_prefix(".env, line ").and_then(|rest| rest.strip_suffix(": expected NAME=value"));
                     let lines = 2 + bytes.iter().filter(|byte| **byte == b'\n').count();
                     let known = number.map_or(fault.message == ".env is not UTF-8 text", |line| line.parse::<usize>().unwrap() <= lines);
-                    assert!(known || fault.message.starts_with(".env has more than 1000 signs") || fault.message.contains("are the most"), "{fault:?}");
+                    assert!(
+                        known || fault.message.starts_with(".env has more than 1000 signs") || fault.message.contains("are the most"),
+                        "{fault:?}"
+                    );
                     false
                 }
             },

@@ -333,7 +333,9 @@ mod tests {
         let samples = ["${A}", "<${A:-x}|${NONE:-y}>", "$${A}", "${NONE:?say}", "${SECRET_KEY}", "a$b${EMPTY:-}", "${NONE:-data/{coin}.csv}"];
         let words = ["${", "}", "{", "$", "$$", ":-", ":?", "A", "EMPTY", "NONE", "SECRET_KEY", "${A}", "${SECRET_KEY", " ", "é", "9", "_", "-"];
         let fuzz = Fuzz { name: "environment forms", samples: &samples, words: &words, cases: 1500, cost: 2 };
-        let made = |draw: &mut Draw| (0..draw.below(5)).map(|_| draw.of(&["${A}", "${NONE:-b}", "x", "$${", "${EMPTY:-c}", "${EMPTY}", "${NONE}"])).collect();
+        let made = |draw: &mut Draw| {
+            (0..draw.below(5)).map(|_| draw.of(&["${A}", "${NONE:-b}", "x", "$${", "${EMPTY:-c}", "${EMPTY}", "${NONE}"])).collect()
+        };
         fuzz.run_text(made, |text| {
             let plain: String = text.chars().filter(|c| !c.is_control() && !"'\u{fffd}".contains(*c)).collect();
             let found = expanded(&format!("'{plain}'"));

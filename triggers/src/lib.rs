@@ -83,8 +83,42 @@ mod tests {
             "type = \"interval\"\nevery = \"1y\"",
         ];
         let words = [
-            "*", "/", "-", ",", "L", "#", "W", "?", "0", "31", "59", "60", " ", "MON", "SUN", "dec", "@", "h", "m", "s", "ms", "us", "ns", "y", "days", "1.5", ".",
-            "*/0 ", "1-0", "5#5", "999999999999", "+", "é", "\\u0000", "America/Sao_Paulo", "UTC",
+            "*",
+            "/",
+            "-",
+            ",",
+            "L",
+            "#",
+            "W",
+            "?",
+            "0",
+            "31",
+            "59",
+            "60",
+            " ",
+            "MON",
+            "SUN",
+            "dec",
+            "@",
+            "h",
+            "m",
+            "s",
+            "ms",
+            "us",
+            "ns",
+            "y",
+            "days",
+            "1.5",
+            ".",
+            "*/0 ",
+            "1-0",
+            "5#5",
+            "999999999999",
+            "+",
+            "é",
+            "\\u0000",
+            "America/Sao_Paulo",
+            "UTC",
         ];
         let fields = |draw: &mut Draw| {
             let of = |draw: &mut Draw, low: usize, high: usize| {
@@ -98,7 +132,11 @@ mod tests {
                 }
             };
             let fields = [of(draw, 0, 59), of(draw, 0, 23), of(draw, 1, 31), of(draw, 1, 12), of(draw, 0, 7)];
-            format!("type = \"cron\"\nschedule = \"{}\"\ntimezone = \"{}\"", fields.join(" "), draw.of(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"]))
+            format!(
+                "type = \"cron\"\nschedule = \"{}\"\ntimezone = \"{}\"",
+                fields.join(" "),
+                draw.of(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
+            )
         };
         let fuzz = Fuzz { name: "schedules", samples: &samples, words: &words, cases: 150, cost: 50 };
         fuzz.run_text(fields, |text| {

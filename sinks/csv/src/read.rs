@@ -151,7 +151,11 @@ fn check_header(layout: &Layout, path: &str, header: &[u8]) -> Result<(), StageE
     // A last line break may be another one: only what is written to must be the same to the byte.
     let line = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned();
     let (is, should) = (line(header), line(&layout.header));
-    if is == should { Ok(()) } else { Err(crate::layout::unreadable(path, 1, &format!("the header is `{}`, but this pipeline writes `{should}`", short(&is)))) }
+    if is == should {
+        Ok(())
+    } else {
+        Err(crate::layout::unreadable(path, 1, &format!("the header is `{}`, but this pipeline writes `{should}`", short(&is))))
+    }
 }
 
 /// Can a file hold rows of that time, by its path?

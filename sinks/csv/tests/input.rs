@@ -69,7 +69,10 @@ fn fuzzed_files_are_read_as_rows_that_come_back_or_the_line_is_named() {
             // What was read is written as it would be now, and read again: the same rows.
             let mut again = World::new(CONFIG);
             let rows = |batches: &[_]| -> Vec<_> {
-                batches.iter().flat_map(|batch: &pipeline_contract::arrow::RecordBatch| (0..batch.num_rows()).map(|row| row_json(batch, row))).collect()
+                batches
+                    .iter()
+                    .flat_map(|batch: &pipeline_contract::arrow::RecordBatch| (0..batch.num_rows()).map(|row| row_json(batch, row)))
+                    .collect()
             };
             // The sink's own column order is the schema's.
             let writes: Vec<_> = batches.iter().map(|batch| (pipeline_contract::Op::Append, batch.clone())).collect();
@@ -83,8 +86,30 @@ fn fuzzed_files_are_read_as_rows_that_come_back_or_the_line_is_named() {
 
 /// Texts that name other places on some system.
 const ODD: [&str; 24] = [
-    "..", ".", "", "/", "\\", "../../etc/passwd", "/etc/passwd", "C:\\x", "\\\\host\\x", "a/b", "con", "NUL.txt", "com1", "lpt\u{b9}", "a.", "a ", " ", "\0", "a\nb",
-    "\u{202e}gpj.exe", "..\u{2215}..", "%2E%2E", "%N", "~",
+    "..",
+    ".",
+    "",
+    "/",
+    "\\",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "C:\\x",
+    "\\\\host\\x",
+    "a/b",
+    "con",
+    "NUL.txt",
+    "com1",
+    "lpt\u{b9}",
+    "a.",
+    "a ",
+    " ",
+    "\0",
+    "a\nb",
+    "\u{202e}gpj.exe",
+    "..\u{2215}..",
+    "%2E%2E",
+    "%N",
+    "~",
 ];
 
 #[test]
@@ -127,12 +152,20 @@ fn fuzzed_values_never_leave_their_folder() {
 #[test]
 fn fuzzed_templates_are_paths_or_their_faults_stand_in_them() {
     let samples = ["data/{coin}.csv", "{coin}/{at:%Y-%m-%d}.csv", "a{{b}}/{note}_{trades}.csv", "x.csv", "../{ coin }/{at:%j %H}"];
-    let words = ["{", "}", "{{", "}}", "{coin}", "{at:%Y}", "{at:%", "%s", "%+", "%-d", "%%", ":", "/", "..", "\0", "\n", "'", "\\", "é", "日本", " "];
+    let words =
+        ["{", "}", "{{", "}}", "{coin}", "{at:%Y}", "{at:%", "%s", "%+", "%-d", "%%", ":", "/", "..", "\0", "\n", "'", "\\", "é", "日本", " "];
     let fuzz = Fuzz { name: "path templates", samples: &samples, words: &words, cases: 400, cost: 20 };
     fuzz.run_text(
-        |draw| format!("{}/{{at:%{}}}-{{coin}}", draw.of(&["a", "b{{", "/", "."]), draw.of(&["Y", "m", "D", "c", "3f", "9f", "Z", ":z", "E", "U", "C", "G"])),
+        |draw| {
+            format!(
+                "{}/{{at:%{}}}-{{coin}}",
+                draw.of(&["a", "b{{", "/", "."]),
+                draw.of(&["Y", "m", "D", "c", "3f", "9f", "Z", ":z", "E", "U", "C", "G"])
+            )
+        },
         |template| {
-            let written = template.chars().map(|c| if c < ' ' || "\"\\\u{7f}".contains(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() });
+            let written =
+                template.chars().map(|c| if c < ' ' || "\"\\\u{7f}".contains(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() });
             let config = format!("path = \"{}\"", written.collect::<String>());
             if let Err(faults) = plan(&config, Candle::schema(), &["coin", "at"], false) {
                 for fault in faults {
@@ -144,7 +177,10 @@ fn fuzzed_templates_are_paths_or_their_faults_stand_in_them() {
             // Values and times name files, or say why not; no panic.
             let mut world = World::new(&config);
             world.keys = vec![];
-            let rows = [candle("..", "2026-01-01T00:00:00Z", 1.0), Candle { at: time("0001-01-01T00:00:00Z"), ..candle("a/b", "2026-01-01T00:00:00Z", 1.0) }];
+            let rows = [
+                candle("..", "2026-01-01T00:00:00Z", 1.0),
+                Candle { at: time("0001-01-01T00:00:00Z"), ..candle("a/b", "2026-01-01T00:00:00Z", 1.0) },
+            ];
             let (mut sink, _) = plan(&config, Candle::schema(), &[], false).unwrap();
             let recovery = pipeline_contract::Recovery { last: None, run_was_open: false };
             if block(sink.recover(&world.context(), &recovery)).is_ok() {

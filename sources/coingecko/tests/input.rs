@@ -17,6 +17,7 @@ const LIMIT: &str = include_str!("fixtures/err_429.json");
 const KEYED: &str = r#"{"status":{"error_code":10010,"error_message":"words for CG-very-secret-key"}}"#;
 const CHART: &str = r#"{"prices":[[1779202800000,1.5]],"market_caps":[],"total_volumes":[[1779201000000,1e9],[1779202800000,2]]}"#;
 
+#[rustfmt::skip]
 const WORDS: [&str; 36] = [
     "[", "]", "{", "}", ",", ":", "\"", "null", "true", "-", "0", "1e308", "1e309", "-1e-400", "123456789012345678901234567890", "1779202800000", "\\u0000", "\\ud800",
     "[[", "{\"a\":", "\"id\"", "\"bitcoin\"", "\"status\":", "\"error_code\":", "429", "10005", "\"roi\":", "\"ath_date\":\"", "é", "\0", "<html>", "\u{feff}", " ",
@@ -46,7 +47,9 @@ fn brings(source: &dyn Plugin, config: &str, split: &str, status: u16, body: &[u
     let rows = serde_json::from_slice::<Vec<Value>>(body).map_or(0, |rows| rows.len());
     assert!(brought.rows.len() + brought.rejects.len() <= rows + 1, "{} rows and {} rejects of {rows}", brought.rows.len(), brought.rejects.len());
     for row in &brought.rows {
-        if let Some([open, high, low, close]) = ["open", "high", "low", "close"].map(|name| row[name].as_f64()).into_iter().collect::<Option<Vec<_>>>().as_deref() {
+        if let Some([open, high, low, close]) =
+            ["open", "high", "low", "close"].map(|name| row[name].as_f64()).into_iter().collect::<Option<Vec<_>>>().as_deref()
+        {
             assert!(*low > 0.0 && low <= &open.min(*close) && high >= &open.max(*close), "{row}");
         }
     }
@@ -74,7 +77,10 @@ fn candles(draw: &mut Draw) -> String {
 #[test]
 fn fuzzed_candles_are_rows_that_hold_or_rejects_and_errors_that_are_short() {
     let fuzz = Fuzz { name: "coingecko ohlc", samples: &[OHLC, GAP, LIMIT, KEYED], words: &WORDS, cases: 200, cost: 40 };
-    fuzz.run(|draw| candles(draw).into_bytes(), |body| brings(&CoingeckoOhlc, "coins = [\"bitcoin\"]\ninterval = \"4h\"", "bitcoin", status(body), body));
+    fuzz.run(
+        |draw| candles(draw).into_bytes(),
+        |body| brings(&CoingeckoOhlc, "coins = [\"bitcoin\"]\ninterval = \"4h\"", "bitcoin", status(body), body),
+    );
 }
 
 #[test]
@@ -93,9 +99,13 @@ fn fuzzed_charts_are_volumes_or_errors_that_are_short() {
     fuzz.run(
         |draw| CHART.replace("1e9", draw.of(&["1", "null", "\"2\"", "[]", "-1"])).into_bytes(),
         |chart| {
-            let source = build(&CoingeckoOhlc, &format!("coins = [\"bitcoin\"]\ninterval = \"1h\"\nvolume_24h = true\napi_key = \"{KEY}\"\nhttp = {{ retries = 0 }}"));
+            let source = build(
+                &CoingeckoOhlc,
+                &format!("coins = [\"bitcoin\"]\ninterval = \"1h\"\nvolume_24h = true\napi_key = \"{KEY}\"\nhttp = {{ retries = 0 }}"),
+            );
             let (ohlc, chart) = ("[[1779201000000,1,2,0.5,1.5],[1779202800000,1,2,0.5,1.5]]", chart.to_vec());
-            let world = common::world(move |request| if request.uri().path().ends_with("/ohlc") { Answer::ok(ohlc) } else { Answer::ok(chart.clone()) });
+            let world =
+                common::world(move |request| if request.uri().path().ends_with("/ohlc") { Answer::ok(ohlc) } else { Answer::ok(chart.clone()) });
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             match runtime.block_on(read_split(&*source.unwrap(), &Split::new("bitcoin"), &world.run)) {
                 Ok(brought) => !brought.rows.is_empty(),

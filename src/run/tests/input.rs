@@ -30,14 +30,16 @@ fn made(draw: &mut Draw) -> String {
         "[1,2,3]",
         "null",
     ];
-    let stages = ["validate", "dedupe", "source", "transforms.0", "transforms.1", "transforms.99999999999999999999", "transforms.-1", "transforms.", ""];
+    let stages =
+        ["validate", "dedupe", "source", "transforms.0", "transforms.1", "transforms.99999999999999999999", "transforms.-1", "transforms.", ""];
     (0..draw.below(4)).map(|_| line(draw.of(&rows), draw.of(&stages))).collect()
 }
 
 #[test]
 fn fuzzed_quarantine_lines_are_replayed_or_the_line_is_named() {
     let good = line(r#"{"series":"a","timestamp":"1970-01-01T00:01:00Z","value":1.5}"#, "validate");
-    let words = ["{", "}", "[", "\"", ":", ",", "\n", "null", "\\ud800", "\\u0000", "1e999", "{\"a\":", "[[", "é", "\0", "\"stage\":", "transforms.", "-0"];
+    let words =
+        ["{", "}", "[", "\"", ":", ",", "\n", "null", "\\ud800", "\\u0000", "1e999", "{\"a\":", "[[", "é", "\0", "\"stage\":", "transforms.", "-0"];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let _inside = runtime.enter();
     let fuzz = Fuzz { name: "quarantine lines", samples: &[&good, "{}\n"], words: &words, cases: 200, cost: 40 };

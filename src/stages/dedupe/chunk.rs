@@ -176,7 +176,13 @@ mod tests {
 
     #[test]
     fn fuzzed_chunks_are_refused_or_stored_as_they_were_read() {
-        let fuzz = Fuzz { name: "dedupe chunks", samples: &["\u{1}\0", "\u{1}\u{1}12345678abcdefgh"], words: &["\u{1}", "\0", "\u{7f}", "abcdefgh"], cases: 3000, cost: 1 };
+        let fuzz = Fuzz {
+            name: "dedupe chunks",
+            samples: &["\u{1}\0", "\u{1}\u{1}12345678abcdefgh"],
+            words: &["\u{1}", "\0", "\u{7f}", "abcdefgh"],
+            cases: 3000,
+            cost: 1,
+        };
         let made = |draw: &mut Draw| {
             let mut time = draw.bits().cast_signed() >> draw.below(60);
             let mut entries = BTreeMap::new();

@@ -282,7 +282,9 @@ pub(super) fn fault(file: &Path, doing: &str, error: &rusqlite::Error) -> StageE
         | rusqlite::Error::InvalidColumnName(..)
         | rusqlite::Error::Utf8Error(..) => return damaged(file, &error.to_string()),
         // Our own statements are right: a table or a column is not there.
-        rusqlite::Error::SqliteFailure(cause, Some(detail)) if cause.extended_code == 1 && detail.starts_with("no such ") => return damaged(file, detail),
+        rusqlite::Error::SqlInputError { msg, .. } | rusqlite::Error::SqliteFailure(_, Some(msg)) if msg.starts_with("no such ") => {
+            return damaged(file, msg);
+        }
         _ => error.sqlite_error_code(),
     };
     match code {
