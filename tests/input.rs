@@ -244,3 +244,38 @@ fn a_file_of_nothing_but_faults_is_told_in_few() {
         assert!(to_json(&file, &faults).len() <= 101, "{what}");
     }
 }
+
+#[test]
+fn every_cap_of_a_file_says_what_it_is() {
+    let (env, registry) = (env(), registry());
+    let all = |old: &str, new: String| {
+        let text = FULL.replacen(old, &new, 1);
+        assert_ne!(text, FULL, "{old}");
+        let file = file(text);
+        let faults = faults(&file, &env, &registry);
+        let told: Vec<String> = to_json(&file, &faults).iter().map(|fault| fault["message"].as_str().unwrap().to_owned()).collect();
+        assert!(told.iter().all(|message| message.len() <= 2003));
+        told.join("\n")
+    };
+    let regex = |pattern: String| all("^[a-z0-9-]+$", pattern);
+    let filter = |expr: String| all("symbol LIKE 'b%' OR regexp_matches(name, '^[a-z]+$')", expr);
+    for (told, cap) in [
+        (regex("(a{1000}){1000}".into()), "size limit of 1048576 bytes"),
+        (regex(format!("{}a{}", "(".repeat(100_000), ")".repeat(100_000))), "maximum number of nested parentheses/brackets (250)"),
+        (regex("[".repeat(100_000)), "not a regular expression"),
+        (filter("regexp_matches(name, '(a{1000}){1000}')".into()), "it compiles to more than 1 MiB"),
+        (filter(format!("{}TRUE{}", "(".repeat(20_000), ")".repeat(20_000))), "the expression nests deeper than 50 levels"),
+        (filter(format!("{}TRUE", "NOT ".repeat(9_000))), "the expression nests deeper than 50 levels"),
+        (filter(format!("ath > {}", "9".repeat(70_000))), "the expression has 70006 bytes; the limit is 65536"),
+        (filter(format!("ath > 1{}", " OR ath > 1".repeat(5_800))), "operators and keywords; the limit is 10000"),
+        (filter(format!("ath > {}", "9".repeat(60_000))), "999..."),
+        (all("data/{coin_id}/", "x".repeat(5000)), "the path has 5025 bytes, and 4096 are the most that a system takes"),
+        (all("1h 50m", format!("{}h", "9".repeat(100_000))), "too long or too fine"),
+        (all("10MB", format!("{}MB", "9".repeat(100_000))), "a number of bytes, 1000 or more"),
+        (all("name = \"full\"", format!("name = \"{}\"", "x".repeat(100_000))), "expected 1 to 64 small letters"),
+        (all("retries = 4", format!("retries = {}", "9".repeat(100_000))), "number"),
+        (all("top = 10", format!("top = {}", i64::MAX)), "top"),
+    ] {
+        assert!(told.contains(cap), "{cap}: {}", told.chars().take(300).collect::<String>());
+    }
+}

@@ -103,6 +103,15 @@ pub(crate) fn limit(errors: &mut Vec<PlanError>) {
     }
 }
 
+/// As much of a message as people read: it may quote a value, and a value may be as long as the file.
+fn cut(text: &mut String) {
+    const LONGEST: usize = 2000;
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push_str("...");
+    }
+}
+
 /// By place, those of the whole file first; at one place as they were found.
 fn in_order(errors: &[PlanError]) -> Vec<PlanError> {
     let mut all = errors.to_vec();
@@ -110,6 +119,9 @@ fn in_order(errors: &[PlanError]) -> Vec<PlanError> {
     let more = all.len() > MOST;
     all.truncate(MOST);
     all.sort_by_key(|error| error.span.as_ref().map(|span| span.start));
+    for error in &mut all {
+        [Some(&mut error.message), error.label.as_mut(), error.help.as_mut()].into_iter().flatten().for_each(cut);
+    }
     if more {
         let fault = PlanError::new("E001", format!("there are more faults than the {MOST} that are shown"));
         all.push(fault.help("mend these first"));
