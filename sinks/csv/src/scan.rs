@@ -267,8 +267,10 @@ mod tests {
     const SAMPLES: [&str; 4] =
         ["id,at,note\n1,2026-01-01T00:00:00Z,x\n2,,\"a, \"\"b\"\"\nc\"\n", "a\r\n\"b\"\r\n", "\n\n1,2\n,,\n\"\"", "é,\"日本\"\n"];
 
-    /// Every record's cells; `None` when there is a fault.
-    fn cells(input: impl Read) -> Option<(Vec<Vec<Vec<u8>>>, Vec<u8>)> {
+    type Cells = Vec<Vec<u8>>;
+
+    /// Every record's cells, and all bytes; `None` when there is a fault.
+    fn cells(input: impl Read) -> Option<(Vec<Cells>, Vec<u8>)> {
         let (mut all, mut raw) = (Vec::new(), Vec::new());
         let mut scanner = Scanner::new(input, b',');
         while let Some(record) = scanner.next().ok()? {
@@ -296,7 +298,7 @@ mod tests {
                 // To the other reader a lone `\r` ends a line, and so it does between blank lines.
                 if !text.contains('\r') && !text.contains("\"\"") {
                     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-                    let other = reader.byte_records().map(|record| record.unwrap().iter().map(<[u8]>::to_vec).collect()).collect::<Vec<Vec<_>>>();
+                    let other = reader.byte_records().map(|record| record.unwrap().iter().map(<[u8]>::to_vec).collect()).collect::<Vec<Cells>>();
                     assert_eq!(records, other);
                 }
                 true
