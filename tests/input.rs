@@ -270,7 +270,8 @@ fn every_cap_of_a_file_says_what_it_is() {
         (filter(format!("ath > 1{}", " OR ath > 1".repeat(5_800))), "operators and keywords; the limit is 10000"),
         (filter(format!("ath > {}", "9".repeat(60_000))), "999..."),
         (all("data/{coin_id}/", "x".repeat(5000)), "the path has 5025 bytes, and 4096 are the most that a system takes"),
-        (all("1h 50m", format!("{}h", "9".repeat(100_000))), "too long or too fine"),
+        (all("1h 50m", format!("{}h", "9".repeat(100_000))), "`deadline`: \"999"),
+        (all("1h 50m", "9999999999999999999999h".into()), "is too long or too fine a length of time"),
         (all("10MB", format!("{}MB", "9".repeat(100_000))), "a number of bytes, 1000 or more"),
         (all("name = \"full\"", format!("name = \"{}\"", "x".repeat(100_000))), "expected 1 to 64 small letters"),
         (all("retries = 4", format!("retries = {}", "9".repeat(100_000))), "number"),
@@ -278,4 +279,18 @@ fn every_cap_of_a_file_says_what_it_is() {
     ] {
         assert!(told.contains(cap), "{cap}: {}", told.chars().take(300).collect::<String>());
     }
+}
+
+#[test]
+fn lengths_of_time_of_ages_are_planned() {
+    let every = "type = \"interval\"\nevery = \"584542046090 years\"\n";
+    let text = CRYPTO.replacen("type = \"interval\"\nevery = \"1h\"\n", every, 1).replacen(
+        "[trigger]",
+        "[run]\ndeadline = \"584542046090 years\"\n[trigger]",
+        1,
+    );
+    let file = file(text.replacen("catch_up = ", "jitter = \"5000000 years\"\ncatch_up = ", 1));
+    assert!(file.text.contains(every));
+    let faults = faults(&file, &env(), &registry());
+    assert!(is_sound(&faults), "{}", render(&file, &faults, false));
 }

@@ -310,9 +310,10 @@ mod tests {
                 rest = after;
             } else if let Some(after) = rest.strip_prefix("${") {
                 let (body, after) = after.split_once('}')?;
-                let (name, default) = body.split_once(":-").map_or((body.split(":?").next()?, None), |(name, default)| (name, Some(default)));
-                let strict = body.contains(":?");
-                if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                let (name, how) = body.split_at(body.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(body.len()));
+                let (default, strict) = (how.strip_prefix(":-"), how.starts_with(":?"));
+                let known = how.is_empty() || strict || default.is_some();
+                if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !known {
                     return None;
                 }
                 match (env().get(name), default) {

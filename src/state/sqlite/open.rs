@@ -267,6 +267,8 @@ fn put_aside(file: &Path) -> std::io::Result<PathBuf> {
 }
 
 fn damaged(file: &Path, detail: &str) -> StageError {
+    // It may quote the value that cannot be read.
+    let detail: String = detail.chars().take(300).collect();
     StageError::operator(Category::Storage, format!("the state {} is damaged: {detail}", file.display()))
         .help("`pipeline state rebuild` makes a new one from what is stored")
 }
