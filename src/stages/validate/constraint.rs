@@ -124,7 +124,11 @@ impl Planner<'_> {
 
         let Some(pattern) = &rule.regex else { return };
         // A faulty pattern is told of whatever the column's type.
-        let regex = RegexBuilder::new(pattern).size_limit(REGEX_LIMIT).dfa_size_limit(REGEX_LIMIT).build().map_err(|error| pattern.error("E044", format!("not a regular expression: {}", reason(&error))));
+        let regex = RegexBuilder::new(pattern)
+            .size_limit(REGEX_LIMIT)
+            .dfa_size_limit(REGEX_LIMIT)
+            .build()
+            .map_err(|error| pattern.error("E044", format!("not a regular expression: {}", reason(&error))));
         let text = self.only_text("regex", pattern);
         match regex {
             Ok(regex) if text => self.tests.push(("regex", Test::Matches(regex))),
