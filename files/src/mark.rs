@@ -6,7 +6,7 @@ use std::ops::Range;
 use pipeline_contract::{Category, Disk, DiskFile, StageError, Stamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use crate::io_error;
 
@@ -135,8 +135,17 @@ pub(crate) fn stamp(disk: &dyn Disk, path: &str) -> Result<Option<Stamp>, StageE
     Ok(disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))?.and_then(|meta| meta.stamp))
 }
 
+/// Piece by piece: the length may be that of a record which somebody wrote.
 fn hash_part(file: &mut dyn DiskFile, from: u64, len: u64) -> io::Result<String> {
-    Ok(format!("{:016x}", xxh3_64(&read_part(file, from, len)?)))
+    let mut hash = Xxh3::new();
+    let (mut at, mut left) = (from, len);
+    while left > 0 {
+        let piece = read_part(file, at, left.min(TAIL))?;
+        hash.update(&piece);
+        at += piece.len() as u64;
+        left -= piece.len() as u64;
+    }
+    Ok(format!("{:016x}", hash.digest()))
 }
 
 /// Bytes of a file, all of them or an error.

@@ -83,6 +83,7 @@ fn sane(wait: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pipeline_contract::testkit::{Draw, Fuzz};
     use proptest::prelude::*;
 
     fn now() -> DateTime<Utc> {
@@ -171,6 +172,51 @@ mod tests {
         headers.insert(RETRY_AFTER, "7".parse().unwrap());
         assert_eq!(wait_hint(&headers, true, now()), Some(Duration::from_secs(7)));
         assert_eq!(wait_hint(&headers, false, now()), Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn fuzzed_headers_are_a_wait_of_a_day_at_most_and_a_number_is_taken_as_it_is() {
+        let samples = [
+            "119",
+            "1.5",
+            "Mon, 09 Mar 2026 03:28:00 GMT",
+            "2026-03-09 03:28:00 +0000",
+            "2026-03-09T03:28:00Z",
+            "1773026880",
+            "1773026880000",
+            "Monday, 09-Mar-26 03:28:00 GMT",
+            "Mon Mar  9 03:28:00 2026",
+        ];
+        let words =
+            ["-", "+", ".", "e", "e308", "inf", "NaN", ":", ",", " ", "GMT", "UTC", "Z", "+2400", "Feb", "Sun", "60", "99999", "é", "\0", "0x", "_"];
+        let fuzz = Fuzz { name: "wait headers", samples: &samples, words: &words, cases: 3000, cost: 1 };
+        let number = |draw: &mut Draw| match draw.below(4) {
+            0 => draw.bits().to_string(),
+            1 => f64::from_bits(draw.bits()).to_string(),
+            2 => (1_773_026_000 + draw.below(200_000)).to_string(),
+            _ => draw.below(100_000).to_string(),
+        };
+        fuzz.run_text(number, |text| {
+            let waits = [parse_retry_after(text, now()), parse_rate_limit_reset(text, now())];
+            if let Ok(seconds) = text.trim().parse::<u32>() {
+                let plain = Some(Duration::from_secs(seconds.into())).filter(|wait| *wait <= ABSURD);
+                assert_eq!(waits[0], plain);
+                if seconds < 1_000_000_000 {
+                    assert_eq!(waits[1], plain);
+                } else {
+                    assert_eq!(waits[1], Some(Duration::from_secs(u64::from(seconds).saturating_sub(1_773_026_820))).filter(|wait| *wait <= ABSURD));
+                }
+            }
+            let mut headers = HeaderMap::new();
+            for name in ["retry-after", "x-ratelimit-reset"] {
+                if let Ok(value) = http::HeaderValue::from_bytes(text.as_bytes()) {
+                    headers.insert(name, value);
+                }
+            }
+            let hint = wait_hint(&headers, true, now());
+            assert!(waits.iter().chain([&hint]).flatten().all(|wait| *wait <= ABSURD));
+            waits.iter().any(Option::is_some)
+        });
     }
 
     proptest! {

@@ -114,6 +114,39 @@ async fn the_cap_holds_for_what_a_bomb_unfolds_to() {
 }
 
 #[tokio::test]
+async fn a_bomb_in_a_bomb_is_undone_once() {
+    let inner = gzipped(&vec![b' '; 64 << 20]);
+    let outer = gzipped(&inner);
+    let url = says(gzip_answer(&outer)).await;
+    let config = HttpConfig { max_body: inner.len() as u64, ..once() };
+    let error = get(&url, &config).await.unwrap_err();
+    assert!(error.message.contains("expected value at line 1 column 1"), "the inner one is a body that is no JSON: {error}");
+    // However often the headers say it.
+    let twice = String::from_utf8_lossy(&gzip_answer(b"")).replace("gzip", "gzip, gzip").replace("Length: 0", &format!("Length: {}", outer.len()));
+    let url = says([twice.as_bytes(), &outer].concat()).await;
+    let error = get(&url, &config).await.unwrap_err();
+    assert!(error.message.len() < 1000, "{error}");
+}
+
+#[tokio::test]
+async fn headers_without_end_are_refused() {
+    for headers in [format!("x: {}\r\n", "y".repeat(4 << 20)), "x: y\r\n".repeat(100_000)] {
+        let url = says(format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 3\r\n\r\n[1]")).await;
+        let error = get(&url, &once()).await.unwrap_err();
+        assert_eq!(error.category, Category::Network, "{error}");
+        assert!(error.message.len() < 1000 && error.message.contains("message head is too large"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nesting_without_end_is_a_body_that_is_no_json() {
+    let body = "[".repeat(1 << 20);
+    let url = says(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+    let error = get(&url, &once()).await.unwrap_err();
+    assert!(error.message.contains("recursion limit exceeded") && error.message.len() < 1000, "{error}");
+}
+
+#[tokio::test]
 async fn a_damaged_body_is_passing() {
     let mut whole = gzipped(&(0..=255).collect::<Vec<u8>>());
     whole.truncate(60);

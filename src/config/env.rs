@@ -51,17 +51,33 @@ impl Env {
     fn of_file(path: &Path) -> Result<Self, PlanError> {
         let fault = |what: String| PlanError::new("E004", what);
         let shown = path.display();
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(cause) => return Err(fault(format!("cannot read {shown}: {cause}"))),
-        };
+        match super::read_capped(path) {
+            Ok(bytes) => Self::of_bytes(bytes, &shown.to_string()),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(cause) => Err(fault(format!("cannot read {shown}: {cause}"))),
+        }
+    }
+
+    fn of_bytes(bytes: Vec<u8>, shown: &str) -> Result<Self, PlanError> {
+        /// A value may hold others (`$NAME`), and these others: what each of a few lines multiplies has no bounds.
+        const LONGEST: usize = 64 << 10;
+        const MOST: usize = 1000;
+
+        let fault = |what: String| PlanError::new("E004", what);
+        if bytes.iter().filter(|byte| **byte == b'$').count() > MOST {
+            return Err(fault(format!("{shown} has more than {MOST} signs `$`, the most that are read")));
+        }
         let text = String::from_utf8(bytes).map_err(|_| fault(format!("{shown} is not UTF-8 text")))?;
         // The parser takes neither a byte order mark nor a last line that ends in spaces.
         let text = format!("{}\n", text.trim_start_matches('\u{feff}'));
         let mut vars = BTreeMap::new();
         for entry in dotenvy::Iter::new(text.as_bytes()) {
             match entry {
+                Ok((name, value)) if value.len() > LONGEST => {
+                    let message =
+                        format!("{shown}: the value of `{name}` has {} bytes, and {} KiB are the most that are read", value.len(), LONGEST >> 10);
+                    return Err(fault(message).help("a file of its own is the place for it"));
+                }
                 Ok((name, value)) => {
                     vars.insert(name, value);
                 }
@@ -96,6 +112,8 @@ impl Env {
 
 #[cfg(test)]
 mod tests {
+    use pipeline_contract::testkit::Fuzz;
+
     use super::*;
 
     fn of(text: &str) -> Result<Env, PlanError> {
@@ -121,6 +139,47 @@ mod tests {
             assert!(fault.message.ends_with(&format!(".env, line {line}: expected NAME=value")), "{}", fault.message);
             assert!(!format!("{fault:?}").contains("sesame"));
         }
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit() {
+        let whole = format!("A=1\n#{}\n", "x".repeat(usize::try_from(crate::config::MAX_FILE).unwrap() - 6));
+        assert_eq!(of(&whole).unwrap().get("A"), Some("1"));
+        let fault = of(&format!("{whole}#")).unwrap_err();
+        assert_eq!(fault.code, "E004");
+        assert!(fault.message.ends_with(".env: it is larger than 1 MiB, the most that is read"), "{}", fault.message);
+    }
+
+    #[test]
+    fn values_that_hold_values_do_not_grow_without_end() {
+        let laughs: String = (1..20).map(|n| format!("V{n}={}\n", format!("${{V{}}}", n - 1).repeat(10))).collect();
+        let fault = of(&format!("V0=ha\n{laughs}")).unwrap_err();
+        assert!(fault.message.ends_with(".env: the value of `V5` has 200000 bytes, and 64 KiB are the most that are read"), "{}", fault.message);
+        let fault = of(&format!("A=x\nB={}\n", "$A".repeat(1001))).unwrap_err();
+        assert!(fault.message.ends_with(".env has more than 1000 signs `$`, the most that are read"), "{}", fault.message);
+    }
+
+    #[test]
+    fn fuzzed_files_of_variables_are_read_or_a_line_is_named_that_is_not_quoted() {
+        let samples = ["# a comment\r\nA=1\nexport B=\"two words\"\nC='$A'\n\nD=x # why\nE=y ", "A=sesame\nB=${A}$A\n", "KEY=\"a\\nb\n c\"\n"];
+        let words = ["=", "\"", "'", "\\", "$", "${", "}", "#", "\n", "export ", " ", "\0", "é", "\u{feff}", "${A}", "A", ".", "\r"];
+        let fuzz = Fuzz { name: ".env files", samples: &samples, words: &words, cases: 1000, cost: 2 };
+        fuzz.run(
+            |draw| (0..draw.below(4)).map(|n| format!("V{n}={}\n", draw.of(&["x", "'y'", "\"z z\"", "$V0", ""]))).collect::<String>().into_bytes(),
+            |bytes| match Env::of_bytes(bytes.to_vec(), ".env") {
+                Ok(env) => env.names().all(|name| !name.is_empty()),
+                Err(fault) => {
+                    let number = fault.message.strip_prefix(".env, line ").and_then(|rest| rest.strip_suffix(": expected NAME=value"));
+                    let lines = 2 + bytes.iter().filter(|byte| **byte == b'\n').count();
+                    let known = number.map_or(fault.message == ".env is not UTF-8 text", |line| line.parse::<usize>().unwrap() <= lines);
+                    assert!(
+                        known || fault.message.starts_with(".env has more than 1000 signs") || fault.message.contains("are the most"),
+                        "{fault:?}"
+                    );
+                    false
+                }
+            },
+        );
     }
 
     #[test]

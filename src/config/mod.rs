@@ -15,6 +15,8 @@ mod tables;
 mod tests;
 mod values;
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,15 +32,28 @@ pub use values::ByteSize;
 
 use crate::stages::validate::ValidateConfig;
 
+/// The most bytes that a pipeline file, or `.env`, may have. People write them, and the longest of theirs is a hundredth of it.
+pub const MAX_FILE: u64 = 1 << 20;
+
 /// Reads a pipeline file.
 ///
 /// # Errors
-/// E004 when it cannot be read, or is not text.
+/// E004 when it cannot be read, is larger than [`MAX_FILE`], or is not text.
 pub fn load(path: &Path) -> Result<Arc<SourceFile>, PlanError> {
     let fault = |what: String| PlanError::new("E004", format!("cannot read {}: {what}", path.display()));
-    let bytes = std::fs::read(path).map_err(|cause| fault(cause.to_string()))?;
+    let bytes = read_capped(path).map_err(|cause| fault(cause.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|cause| fault(format!("byte {} is not UTF-8 text", cause.utf8_error().valid_up_to())))?;
     Ok(Arc::new(SourceFile { path: path.to_owned(), text }))
+}
+
+/// A file that people write, whole. What never ends, as a device, is left off at the limit too.
+fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB, the most that is read", MAX_FILE >> 20)));
+    }
+    Ok(bytes)
 }
 
 /// What a pipeline file declares.
@@ -100,6 +115,7 @@ impl StageDef<'_> {
     pub fn build(&self, plugin: &dyn Plugin, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
         let mut stage = plugin.build(&self.table, cx);
         if let Err(faults) = &mut stage {
+            crate::diagnostic::limit(faults);
             self.suggest_engine_keys(faults);
             self.table.expansions().hide(faults);
         }

@@ -6,12 +6,14 @@ use pipeline_contract::{ConfigTable, Expansions, PlanError, Spanned, parse_parti
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 use super::env::Env;
 use super::expand::expand;
 use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
 use super::{PipelineDef, StageDef};
-use crate::diagnostic::SourceFile;
+use crate::diagnostic::{SourceFile, limit};
 use crate::stages::validate::ValidateConfig;
 
 /// Every key that may stand at the top, in the order in which files have them.
@@ -34,6 +36,9 @@ pub(super) struct Head {
 /// There is a definition unless the file is not TOML, also of a faulty file: so that plugins can look at their tables, and all faults
 /// come in one go. It may be run only if none of them is an error.
 pub fn parse<'a>(file: &'a SourceFile, env: &Env) -> (Option<PipelineDef<'a>>, Vec<PlanError>) {
+    if let Some(fault) = too_deep(&file.text) {
+        return (None, vec![fault]);
+    }
     let (root, broken) = DeTable::parse_recoverable(&file.text);
     let mut root = root.into_inner();
     let mut faults = Vec::new();
@@ -43,15 +48,39 @@ pub fn parse<'a>(file: &'a SourceFile, env: &Env) -> (Option<PipelineDef<'a>>, V
     let mut faults = sections.faults;
     if broken.is_empty() {
         faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
+        limit(&mut faults);
         return (Some(def), faults);
     }
     // What the parser could not read is missing, and what it guessed may be wrong: neither is the user's fault.
-    let line = |at: usize| file.text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+    let ends: Vec<usize> = file.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+    let line = |at: usize| ends.partition_point(|end| *end < at);
     let lines: BTreeSet<_> = broken.iter().filter_map(|error| error.span()).map(|span| line(span.start)).collect();
     faults.retain(|fault| fault.code != "E011" && !fault.span.as_ref().is_some_and(|span| lines.contains(&line(span.start))));
     faults.extend(broken.iter().map(|error| syntax_fault(&file.text, error)));
     faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
+    limit(&mut faults);
     (None, faults)
+}
+
+/// E001 for a dotted key that no pipeline file needs. `toml` allows 80 parts, in each of 80 tables that stand in one another: 6400 levels,
+/// which overflow the stack when they are dropped.
+fn too_deep(text: &str) -> Option<PlanError> {
+    const MOST: usize = 8;
+    let (mut dots, mut start) = (0, 0);
+    for token in Source::new(text).lex() {
+        match token.kind() {
+            TokenKind::Dot if dots + 1 == MOST => {
+                let fault = PlanError::new("E001", format!("a key has more than {MOST} parts, the most that are read"));
+                return Some(fault.at(start..token.span().end()));
+            }
+            TokenKind::Dot => dots += 1,
+            TokenKind::Atom | TokenKind::BasicString | TokenKind::LiteralString | TokenKind::Whitespace => {}
+            // In recovery the parser takes these for parts too.
+            TokenKind::MlBasicString | TokenKind::MlLiteralString => {}
+            _ => (dots, start) = (0, token.span().end()),
+        }
+    }
+    None
 }
 
 /// E001, in words for people who did not write the parser.
@@ -64,6 +93,7 @@ fn syntax_fault(text: &str, error: &toml::de::Error) -> PlanError {
         message if message.starts_with("string values must be quoted") => {
             fault("text stands in quotes").help(format!("write \"{}\"", covered.trim().escape_debug()))
         }
+        message if message.contains("max recursion depth") => fault("lists and tables nest deeper than 80 levels, the most that are read"),
         message if message.starts_with("duplicate key") => fault(&format!("`{}` stands twice", covered.trim())),
         message => fault(message),
     }
@@ -109,6 +139,7 @@ impl<'a> Sections<'a> {
 
     /// What is read of a part; its faults go to the others.
     fn note<T>(&mut self, (read, mut faults): (T, Vec<PlanError>)) -> T {
+        limit(&mut faults);
         self.expansions.hide(&mut faults);
         self.faults.append(&mut faults);
         read

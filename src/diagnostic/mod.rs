@@ -88,13 +88,44 @@ impl Diagnostic {
 /// One JSON object for each fault, in the order of the file.
 pub fn to_json(file: &SourceFile, errors: &[PlanError]) -> Vec<serde_json::Value> {
     // Text, numbers and nothing else: it cannot fail.
-    in_order(errors).into_iter().filter_map(|error| serde_json::to_value(Diagnostic::new(file, error)).ok()).collect()
+    in_order(errors).into_iter().filter_map(|error| serde_json::to_value(Diagnostic::new(file, &error)).ok()).collect()
+}
+
+/// So many faults of a file are told. Nobody reads more, and to find the line of each takes a walk through the file.
+const MOST: usize = 100;
+
+/// Leaves out what nobody would read: a file of a megabyte can hold half a million faults. Errors stay before warnings do.
+pub(crate) fn limit(errors: &mut Vec<PlanError>) {
+    if errors.len() > MOST {
+        errors.sort_by_key(|error| error.level == Level::Warning);
+        // One more than is shown tells that there are more.
+        errors.truncate(MOST + 1);
+    }
+}
+
+/// As much of a message as people read: it may quote a value, and a value may be as long as the file.
+fn cut(text: &mut String) {
+    const LONGEST: usize = 2000;
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push_str("...");
+    }
 }
 
 /// By place, those of the whole file first; at one place as they were found.
-fn in_order(errors: &[PlanError]) -> Vec<&PlanError> {
-    let mut all: Vec<_> = errors.iter().collect();
+fn in_order(errors: &[PlanError]) -> Vec<PlanError> {
+    let mut all = errors.to_vec();
+    limit(&mut all);
+    let more = all.len() > MOST;
+    all.truncate(MOST);
     all.sort_by_key(|error| error.span.as_ref().map(|span| span.start));
+    for error in &mut all {
+        [Some(&mut error.message), error.label.as_mut(), error.help.as_mut()].into_iter().flatten().for_each(cut);
+    }
+    if more {
+        let fault = PlanError::new("E001", format!("there are more faults than the {MOST} that are shown"));
+        all.push(fault.help("mend these first"));
+    }
     all
 }
 

@@ -15,7 +15,7 @@ pub fn render(file: &SourceFile, errors: &[PlanError], color: bool) -> String {
         if n > 0 {
             out.push('\n');
         }
-        for (n, line) in renderer.render(&[group(file, error)]).lines().enumerate() {
+        for (n, line) in renderer.render(&[group(file, &error)]).lines().enumerate() {
             // Without line numbers there is no margin: make one, so that all arrows stand below each other.
             if n > 0 && error.span.is_none() {
                 out.push(' ');
@@ -37,8 +37,13 @@ fn group<'a>(file: &'a SourceFile, error: &'a PlanError) -> Group<'a> {
     let group = match &error.span {
         Some(span) => {
             let label = error.label.as_deref().map(one_line);
-            let place = AnnotationKind::Primary.span(first_line(file, span)).label(label);
-            title.element(Snippet::source(file.text.as_str()).path(path).annotation(place))
+            let place = first_line(file, span);
+            // The line alone: the renderer would go through the whole file for each fault.
+            let start = file.text[..place.start].rfind('\n').map_or(0, |newline| newline + 1);
+            let end = file.text[place.end..].find('\n').map_or(file.text.len(), |len| place.end + len + 1);
+            let number = file.text[..start].matches('\n').count() + 1;
+            let mark = AnnotationKind::Primary.span(place.start - start..place.end - start).label(label);
+            title.element(Snippet::source(&file.text[start..end]).line_start(number).path(path).annotation(mark))
         }
         None => title.element(Origin::path(path)),
     };

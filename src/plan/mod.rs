@@ -284,7 +284,7 @@ impl Wiring<'_, '_> {
         let run = &self.def.run;
         let validate = self.def.validate.as_ref();
         // Shorter than the schedule, so that a run that hangs does not eat the next tick.
-        let by_schedule = trigger.period().map_or(LONGEST_RUN, |period| (period * 9 / 10).min(LONGEST_RUN));
+        let by_schedule = trigger.period().map_or(LONGEST_RUN, |period| (period.min(LONGEST_RUN * 2) * 9 / 10).min(LONGEST_RUN));
         Settings {
             concurrency: run.concurrency,
             epoch_rows: run.epoch_rows as u64,

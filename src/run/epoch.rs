@@ -407,7 +407,7 @@ impl EpochWriter {
         if let Some(error) = self.poisoned.clone() {
             return Err(self.drop_epoch(error).await);
         }
-        let epoch = self.epoch + 1;
+        let epoch = self.epoch.saturating_add(1);
         let mut sinks = match self.prepare(epoch).await {
             Ok(sinks) => sinks,
             Err(error) if error.act == Act::Split && self.splits().len() > 1 => {

@@ -453,7 +453,7 @@ impl Engine {
             run_id: Arc::from(record.run_id.as_str()),
             tick: record.tick,
             window,
-            deadline: Some(self.ports.clock.monotonic() + deadline),
+            deadline: Some(self.ports.clock.monotonic().saturating_add(deadline)),
             cancel: cancel.clone(),
             ports: self.ports.clone(),
         }

@@ -1,7 +1,7 @@
 //! Rejects as JSON Lines, in the same epoch as the rows that passed, each (split, stage, rule, row) once and not at every run.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ use crate::state::{RejectHash, Store};
 
 /// The quarantine's name among a pipeline's sinks.
 pub const QUARANTINE: &str = "quarantine";
+
+/// The longest line that is written and read back, in bytes.
+pub(crate) const LONGEST_LINE: u64 = 64 << 20;
 
 /// One line of a quarantine file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +55,16 @@ impl Rejected {
     }
 }
 
+impl Rejected {
+    /// Without its row, which would make the whole file unreadable. Rows that differ stay apart.
+    fn shortened(&self, bytes: usize) -> Self {
+        let row = Value::String(format!("left out, as it makes a line of {bytes} bytes: {:032x}", self.0.hash()));
+        let cut = |text: &str| text.chars().take(1000).collect::<String>();
+        let StoredReject { rule, message, run, split, stage, .. } = &self.0;
+        Self(StoredReject { row, rule: cut(rule), message: cut(message), run: cut(run), split: cut(split), stage: cut(stage) })
+    }
+}
+
 /// The quarantine of one pipeline at work.
 pub(crate) struct Quarantine {
     path: PathBuf,
@@ -84,6 +97,9 @@ impl Quarantine {
         let mut line =
             serde_json::to_vec(&rejected.0).map_err(|error| StageError::developer(format!("a reject cannot be written as JSON: {error}")))?;
         line.push(b'\n');
+        if line.len() as u64 > LONGEST_LINE {
+            return self.add(&rejected.shortened(line.len()));
+        }
         self.files.append(&slashed(&self.path), b"", &line)?;
         self.seen.insert(hash);
         self.added.push(hash);
@@ -150,22 +166,27 @@ impl QuarantineFile<'_> {
             return Ok(Vec::new());
         }
         let file = self.disk.open(self.path).map_err(|error| storage(format!("{name} cannot be read: {error}")))?;
-        let mut rejects = Vec::new();
-        let lines = BufReader::new(file).lines().collect::<std::io::Result<Vec<_>>>().map_err(|error| storage(format!("{name}: {error}")))?;
-        for (number, line) in lines.iter().enumerate() {
-            match serde_json::from_str(line) {
+        let mut file = BufReader::new(file);
+        let (mut rejects, mut line, mut number) = (Vec::new(), Vec::new(), 0_u64);
+        loop {
+            line.clear();
+            number += 1;
+            let fault = |what: String| storage(format!("{name}:{number}: {what}")).help("mend the line, or move the file away");
+            let read = (&mut file).take(LONGEST_LINE + 1).read_until(b'\n', &mut line).map_err(|error| storage(format!("{name}: {error}")))?;
+            if read == 0 {
+                return Ok(rejects);
+            }
+            if line.len() as u64 > LONGEST_LINE {
+                return Err(fault(format!("this line is longer than {} MiB, the most that is read", LONGEST_LINE >> 20)));
+            }
+            match serde_json::from_slice(&line) {
                 Ok(reject) => rejects.push(reject),
                 // What a killed run leaves; the next run takes it back.
-                Err(error) if number + 1 == lines.len() && error.is_eof() => {
-                    tracing::warn!("{name}:{}: the last line is cut off; the next run takes it back", number + 1);
+                Err(error) if !line.ends_with(b"\n") && error.is_eof() => {
+                    tracing::warn!("{name}:{number}: the last line is cut off; the next run takes it back");
                 }
-                Err(error) => {
-                    return Err(
-                        storage(format!("{name}:{}: this line is not a reject: {error}", number + 1)).help("mend the line, or move the file away")
-                    );
-                }
+                Err(error) => return Err(fault(format!("this line is not a reject: {error}"))),
             }
         }
-        Ok(rejects)
     }
 }

@@ -142,7 +142,7 @@ impl Engine {
         let now = self.ports.clock.now();
         let period = || self.trigger.period().and_then(|p| chrono::Duration::from_std(p).ok()).unwrap_or_default();
         // Before the first tick, or when all recorded ones lie in the future because the clock was stepped back: one period of the past counts.
-        let mut at = self.store.last_tick(Some(now))?.unwrap_or_else(|| now - period());
+        let mut at = self.store.last_tick(Some(now))?.unwrap_or_else(|| now.checked_sub_signed(period()).unwrap_or(now));
         let mut due = Due::default();
         // Nothing after the newest recorded tick up to now is recorded: that is what newest means.
         while let Some(tick) = self.trigger.next(at).filter(|tick| *tick <= now) {

@@ -49,12 +49,12 @@ pub struct Counts {
 impl Counts {
     /// Adds the rows of another part.
     pub fn add(&mut self, other: &Self) {
-        self.read += other.read;
-        self.written += other.written;
-        self.duplicates += other.duplicates;
-        self.conflicts += other.conflicts;
-        self.rejected += other.rejected;
-        self.filtered += other.filtered;
+        self.read = self.read.saturating_add(other.read);
+        self.written = self.written.saturating_add(other.written);
+        self.duplicates = self.duplicates.saturating_add(other.duplicates);
+        self.conflicts = self.conflicts.saturating_add(other.conflicts);
+        self.rejected = self.rejected.saturating_add(other.rejected);
+        self.filtered = self.filtered.saturating_add(other.filtered);
     }
 }
 

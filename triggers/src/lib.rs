@@ -48,6 +48,8 @@ fn jitter(config: Option<Spanned<HumanDuration>>, period: Option<Duration>, faul
 mod tests {
     use std::collections::BTreeSet;
 
+    use chrono::TimeDelta;
+    use pipeline_contract::testkit::{Draw, Fuzz};
     use pipeline_contract::{BuildContext, Kind, Stage, table_from_str, take_text};
     use proptest::prelude::*;
 
@@ -69,6 +71,106 @@ mod tests {
                 assert!(include_str!("../README.md").contains(&format!("| `{name}` |")), "the README has no {name}");
             }
         }
+    }
+
+    #[test]
+    fn fuzzed_schedules_tick_forward_or_their_faults_stand_in_them() {
+        let samples = [
+            "type = \"cron\"\nschedule = \"20 */2 1-15,28 jan-jun mon\"\ntimezone = \"Europe/Berlin\"\njitter = \"30s\"",
+            "type = \"cron\"\nschedule = \"@daily\"",
+            "type = \"cron\"\nschedule = \"0 0 29 2 *\"\ntimezone = \"Pacific/Apia\"",
+            "type = \"interval\"\nevery = \"1h 30m\"\noffset = \"20m\"\njitter = \"1s\"",
+            "type = \"interval\"\nevery = \"1y\"",
+        ];
+        let words = [
+            "*",
+            "/",
+            "-",
+            ",",
+            "L",
+            "#",
+            "W",
+            "?",
+            "0",
+            "31",
+            "59",
+            "60",
+            " ",
+            "MON",
+            "SUN",
+            "dec",
+            "@",
+            "h",
+            "m",
+            "s",
+            "ms",
+            "us",
+            "ns",
+            "y",
+            "days",
+            "1.5",
+            ".",
+            "*/0 ",
+            "1-0",
+            "5#5",
+            "999999999999",
+            "+",
+            "é",
+            "\\u0000",
+            "America/Sao_Paulo",
+            "UTC",
+        ];
+        let fields = |draw: &mut Draw| {
+            let of = |draw: &mut Draw, low: usize, high: usize| {
+                let (a, b) = (low + draw.below(high - low + 1), low + draw.below(high - low + 1));
+                match draw.below(6) {
+                    0 => format!("{}-{}", a.min(b), a.max(b)),
+                    1 => format!("{a},{b}"),
+                    2 => format!("*/{}", 1 + draw.below(70)),
+                    3 => a.to_string(),
+                    _ => "*".to_owned(),
+                }
+            };
+            let fields = [of(draw, 0, 59), of(draw, 0, 23), of(draw, 1, 31), of(draw, 1, 12), of(draw, 0, 7)];
+            format!(
+                "type = \"cron\"\nschedule = \"{}\"\ntimezone = \"{}\"",
+                fields.join(" "),
+                draw.of(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
+            )
+        };
+        let fuzz = Fuzz { name: "schedules", samples: &samples, words: &words, cases: 150, cost: 50 };
+        fuzz.run_text(fields, |text| {
+            let Ok(mut table) = table_from_str(text) else { return false };
+            let Some(Ok(kind)) = take_text(&mut table, "type") else { return false };
+            let plugins = plugins();
+            let Some(plugin) = plugins.iter().find(|plugin| plugin.describe().type_name == *kind) else { return false };
+            let trigger = match plugin.build(&table, &BuildContext { pipeline: "p".into() }) {
+                Ok(Stage::Trigger(trigger)) => trigger,
+                Ok(_) => panic!("not a trigger"),
+                Err(faults) => {
+                    for fault in faults {
+                        assert!(fault.span.clone().is_none_or(|span| text.get(span).is_some()), "{fault:?}");
+                        assert!(fault.message.len() < 4 * text.len() + 500, "{fault:?}");
+                    }
+                    return false;
+                }
+            };
+            for start in ["2026-03-28T23:59:59.999Z", "1969-12-31T00:00:00Z", "9999-12-31T23:59:59Z"] {
+                let start: DateTime<Utc> = start.parse().unwrap();
+                let mut at = start;
+                for _ in 0..3 {
+                    let Some(next) = trigger.next(at) else { break };
+                    assert!(next > at, "{next} after {at}");
+                    assert_eq!(trigger.next(next - TimeDelta::microseconds(1)), Some(next), "it is the first");
+                    assert!(trigger.period().is_none_or(|period| trigger.delay(next, 7) < period));
+                    at = next;
+                }
+            }
+            for end in [DateTime::<Utc>::MAX_UTC, DateTime::<Utc>::MIN_UTC] {
+                let _ = trigger.next(end);
+            }
+            true
+        });
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Stand-ins for the world outside, for the tests of plugins: time that passes at once, a scripted far side, a counted budget, a disk that
-//! crashes.
+//! crashes; and bad input.
 
 mod disk;
+mod fuzz;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use disk::{Fail, Fault, Kept, SimDisk, Survives};
+pub use fuzz::{Draw, Fuzz};
 
 use crate::{
     Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RealDisk, Records, RunContext, SinkContext, StageError, Transport, TransportError,

@@ -216,7 +216,16 @@ impl<'a> Raw<'a> {
                 return Ok(Cell::Text(if style.guard && text.starts_with('\'') { Cow::Owned(text[1..].to_owned()) } else { text }));
             }
         };
-        value.ok_or_else(|| format!("`{}` is not {}", String::from_utf8_lossy(self.bytes), ty.name()))
+        value.ok_or_else(|| format!("`{}` is not {}", short(&String::from_utf8_lossy(self.bytes)), ty.name()))
+    }
+}
+
+/// As much of a text as a message has room for.
+pub(crate) fn short(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}... ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::cell::{Cell, Source, Style};
 use crate::config::{Checked, LineEnding};
 use crate::paths::Paths;
-use crate::scan::Record;
+use crate::scan::{LONGEST, Record};
 use crate::template::Piece;
 
 /// A column of the file.
@@ -138,6 +138,7 @@ impl Layout {
 
     /// Writes a row as a line.
     pub(crate) fn line(&self, sources: &[Source<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), StageError> {
+        let from = out.len();
         for (i, source) in sources.iter().enumerate() {
             if i > 0 {
                 out.push(self.style.delimiter);
@@ -148,6 +149,11 @@ impl Layout {
             }
         }
         out.extend_from_slice(self.style.newline);
+        if out.len() - from > LONGEST {
+            let message = format!("a row makes a line of {} bytes, and more than {} MiB is not read back", out.len() - from, LONGEST >> 20);
+            out.truncate(from);
+            return Err(StageError::split(Category::Storage, message).help("leave the long column out of `columns`, or reject it: `max_length`"));
+        }
         Ok(())
     }
 

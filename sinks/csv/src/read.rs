@@ -9,13 +9,16 @@ use pipeline_contract::arrow::array::RecordBatchOptions;
 use pipeline_contract::{BatchStream, DiskFile, Filter, SinkContext, StageError, async_trait};
 use pipeline_files::{io_error, list_files};
 
-use crate::cell::{Builder, Cell};
+use crate::cell::{Builder, Cell, short};
 use crate::layout::{From, Layout};
 use crate::replace::fault;
 use crate::scan::{ScanError, Scanner};
 
-/// Rows in a batch.
+/// Rows in a batch, unless they are long.
 const ROWS: usize = 8192;
+
+/// So many bytes of a file make a batch however few rows they are.
+const BYTES: usize = 32 << 20;
 
 /// The files of a layout that are on disk, in the order of their paths.
 pub(crate) fn files(layout: &Layout, cx: &SinkContext) -> Result<Vec<String>, StageError> {
@@ -55,6 +58,13 @@ pub(crate) struct Rows {
     span: Option<Span>,
     builders: Vec<Builder>,
     rows: usize,
+    bytes: usize,
+}
+
+impl Rows {
+    fn is_full(&self) -> bool {
+        self.rows >= ROWS || self.bytes >= BYTES
+    }
 }
 
 impl Rows {
@@ -75,7 +85,7 @@ impl Rows {
             }
         }
         let builders = layout.stored.iter().map(|column| Builder::new(column.ty)).collect();
-        Ok(Self { layout: layout.clone(), cx: cx.clone(), files: files.into(), open: None, span, builders, rows: 0 })
+        Ok(Self { layout: layout.clone(), cx: cx.clone(), files: files.into(), open: None, span, builders, rows: 0, bytes: 0 })
     }
 
     fn open_next(&mut self) -> Result<bool, StageError> {
@@ -98,7 +108,7 @@ impl Rows {
     fn read_some(&mut self) -> Result<bool, StageError> {
         let Some(open) = &mut self.open else { return Ok(false) };
         let layout = &*self.layout;
-        while self.rows < ROWS {
+        while self.rows < ROWS && self.bytes < BYTES {
             let record = match open.scanner.next() {
                 Ok(Some(record)) if !record.is_whole() && open.growing => return Ok(false),
                 Ok(Some(record)) => record,
@@ -131,6 +141,7 @@ impl Rows {
                 builder.push(&cell(at)?)?;
             }
             self.rows += 1;
+            self.bytes += record.raw.len();
         }
         Ok(true)
     }
@@ -140,7 +151,11 @@ fn check_header(layout: &Layout, path: &str, header: &[u8]) -> Result<(), StageE
     // A byte order mark and another line break are what other programs add when they save a file.
     let line = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned();
     let (is, should) = (line(header.strip_prefix(b"\xef\xbb\xbf").unwrap_or(header)), line(&layout.header));
-    if is == should { Ok(()) } else { Err(crate::layout::unreadable(path, 1, &format!("the header is `{is}`, but this pipeline writes `{should}`"))) }
+    if is == should {
+        Ok(())
+    } else {
+        Err(crate::layout::unreadable(path, 1, &format!("the header is `{}`, but this pipeline writes `{should}`", short(&is))))
+    }
 }
 
 /// Can a file hold rows of that time, by its path?
@@ -152,7 +167,7 @@ fn may_hold(layout: &Layout, path: &str, time_column: usize, filter: &Filter) ->
 #[async_trait]
 impl BatchStream for Rows {
     async fn next(&mut self) -> Result<Option<RecordBatch>, StageError> {
-        while self.rows < ROWS {
+        while !self.is_full() {
             if !self.read_some()? {
                 self.open = None;
                 if !self.open_next()? {
@@ -165,7 +180,7 @@ impl BatchStream for Rows {
         }
         let columns = self.builders.iter_mut().map(Builder::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         RecordBatch::try_new_with_options(self.layout.schema.clone(), columns, &options)
             .map(Some)
             .map_err(|error| StageError::developer(format!("rows read back do not fit their schema: {error}")))

@@ -8,7 +8,7 @@ use pipeline_contract::{Category, StageError};
 use pipeline_files::{Edit, EditError, io_error};
 
 use crate::layout::{Layout, unreadable};
-use crate::scan::{Record, ScanError, Scanner};
+use crate::scan::{LONGEST, Record, ScanError, Scanner};
 
 /// The rows of one file that are replaced in this epoch: key cells to new line.
 pub(crate) type Lines = HashMap<Vec<u8>, Vec<u8>>;
@@ -62,6 +62,7 @@ pub(crate) fn fault(path: &str, error: ScanError) -> StageError {
         ScanError::Io(error) => io_error("read", path, &error),
         ScanError::Unclosed { line } => unreadable(path, line, "a quote is opened and never closed"),
         ScanError::AfterQuote { line } => unreadable(path, line, "there is text after a closing quote"),
+        ScanError::TooLong { line } => unreadable(path, line, &format!("the record is longer than {} MiB, the most that is read", LONGEST >> 20)),
     }
 }
 

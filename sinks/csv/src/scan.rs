@@ -4,6 +4,9 @@ use std::io::{self, Read};
 
 use crate::cell::Raw;
 
+/// The longest record that is read or written, in bytes: whoever the file is from, one record of it is in memory.
+pub(crate) const LONGEST: usize = 64 << 20;
+
 /// Takes a stream apart into records, in little memory.
 pub(crate) struct Scanner<R> {
     input: R,
@@ -14,6 +17,7 @@ pub(crate) struct Scanner<R> {
     eof: bool,
     line: u64,
     fields: Vec<Field>,
+    longest: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +70,10 @@ pub(crate) enum ScanError {
     AfterQuote {
         line: u64,
     },
+    /// It is longer than [`LONGEST`].
+    TooLong {
+        line: u64,
+    },
 }
 
 enum Step {
@@ -76,7 +84,7 @@ enum Step {
 
 impl<R: Read> Scanner<R> {
     pub(crate) fn new(input: R, delimiter: u8) -> Self {
-        Self { input, delimiter, buf: vec![0; 64 << 10], start: 0, end: 0, eof: false, line: 1, fields: Vec::new() }
+        Self { input, delimiter, buf: vec![0; 64 << 10], start: 0, end: 0, eof: false, line: 1, fields: Vec::new(), longest: LONGEST }
     }
 
     /// The next record; `None` at the end.
@@ -85,6 +93,8 @@ impl<R: Read> Scanner<R> {
             match self.step() {
                 Step::Whole(len) => break len,
                 Step::AfterQuote => return Err(ScanError::AfterQuote { line: self.line }),
+                // A record that has as much and no end.
+                Step::More if self.end - self.start > self.longest => return Err(ScanError::TooLong { line: self.line }),
                 Step::More if !self.eof => self.fill().map_err(ScanError::Io)?,
                 Step::More if self.start == self.end => return Ok(None),
                 Step::More => return Err(ScanError::Unclosed { line: self.line }),
@@ -104,7 +114,7 @@ impl<R: Read> Scanner<R> {
             self.start = 0;
         }
         if self.end == self.buf.len() {
-            self.buf.resize(self.buf.len() * 2, 0);
+            self.buf.resize((self.buf.len() * 2).min(self.longest.max(self.buf.len()) + 1), 0);
         }
         let n = loop {
             match self.input.read(&mut self.buf[self.end..]) {
@@ -185,6 +195,8 @@ fn closing(data: &[u8], from: usize) -> Option<(usize, bool)> {
 
 #[cfg(test)]
 mod tests {
+    use pipeline_contract::testkit::Fuzz;
+
     use super::*;
 
     /// A stream that gives one byte at a time.
@@ -235,5 +247,62 @@ mod tests {
         };
         assert!(matches!(fault("a\n\"b"), ScanError::Unclosed { line: 2 }));
         assert!(matches!(fault("a\n\"b\"c\n"), ScanError::AfterQuote { line: 2 }));
+    }
+
+    #[test]
+    fn a_record_without_an_end_is_not_read_into_memory() {
+        for sign in [b'x', b'"', b','] {
+            let endless = io::repeat(sign);
+            let mut scanner = Scanner::new(b"id\n".chain(endless), b',');
+            scanner.longest = 1 << 18;
+            assert_eq!(scanner.next().unwrap().unwrap().raw, b"id\n");
+            assert!(matches!(scanner.next(), Err(ScanError::TooLong { line: 2 })));
+            assert!(scanner.buf.len() <= (1 << 18) + 1);
+        }
+        let mut scanner = Scanner::new(&[b'x'; 1 << 18][..], b',');
+        scanner.longest = 1 << 18;
+        assert_eq!(scanner.next().unwrap().unwrap().raw.len(), 1 << 18);
+    }
+
+    const SAMPLES: [&str; 4] =
+        ["id,at,note\n1,2026-01-01T00:00:00Z,x\n2,,\"a, \"\"b\"\"\nc\"\n", "a\r\n\"b\"\r\n", "\n\n1,2\n,,\n\"\"", "é,\"日本\"\n"];
+
+    type Cells = Vec<Vec<u8>>;
+
+    /// Every record's cells, and all bytes; `None` when there is a fault.
+    fn cells(input: impl Read) -> Option<(Vec<Cells>, Vec<u8>)> {
+        let (mut all, mut raw) = (Vec::new(), Vec::new());
+        let mut scanner = Scanner::new(input, b',');
+        while let Some(record) = scanner.next().ok()? {
+            raw.extend_from_slice(record.raw);
+            if !record.is_blank() {
+                let cell = |at| record.get(at).map(|cell| String::from_utf8_lossy(cell.bytes).into_owned().replace("\"\"", "\"").into_bytes());
+                all.push((0..record.len()).map(|at| cell(at).unwrap()).collect());
+            }
+        }
+        Some((all, raw))
+    }
+
+    #[test]
+    fn fuzzed_records_are_those_that_another_reader_finds() {
+        let fuzz = Fuzz { name: "csv records", samples: &SAMPLES, words: &[",", "\"", "\"\"", "\n", "\r\n", "\0", "é"], cases: 2000, cost: 2 };
+        fuzz.run_text(
+            |draw| (0..draw.below(6)).map(|_| format!("{},\"{}\"\n", draw.below(9), "x\"\"".repeat(draw.below(3)))).collect(),
+            |text| {
+                let found = cells(text.as_bytes());
+                if text.len() < 200 {
+                    assert_eq!(found, cells(Drip(text.as_bytes())), "however it is read");
+                }
+                let Some((records, raw)) = found else { return false };
+                assert_eq!(raw, text.as_bytes(), "no byte is lost");
+                // To the other reader a lone `\r` ends a line, and so it does between blank lines.
+                if !text.contains('\r') && !text.contains("\"\"") {
+                    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+                    let other = reader.byte_records().map(|record| record.unwrap().iter().map(<[u8]>::to_vec).collect()).collect::<Vec<Cells>>();
+                    assert_eq!(records, other);
+                }
+                true
+            },
+        );
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct Fault {
     pub(crate) help: &'static str,
 }
 
+/// The most bytes of a path: `PATH_MAX` of Linux, which is the largest of the usual systems'.
+const LONGEST: usize = 4096;
+
 fn fault(at: Range<usize>, message: impl Into<String>, help: &'static str) -> Fault {
     Fault { at, message: message.into(), help }
 }
@@ -67,7 +70,10 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Piece>, Vec<Fault>> {
     if !literal.is_empty() {
         pieces.push(Piece::Literal(literal));
     }
-    if text.trim().is_empty() {
+    if text.len() > LONGEST {
+        let message = format!("the path has {} bytes, and {LONGEST} are the most that a system takes", text.len());
+        faults.push(fault(0..text.len(), message, "make it shorter"));
+    } else if text.trim().is_empty() {
         faults.push(fault(0..text.len(), "the path is empty", "name a file, as `data/{coin_id}.csv`"));
     } else if text.ends_with('/') {
         faults.push(fault(text.len() - 1..text.len(), "the path ends in a folder", "end it with the name of a file, as `data/{coin_id}.csv`"));
@@ -135,5 +141,8 @@ mod tests {
             assert_eq!((faults[0].at.clone(), faults[0].message.as_str()), (at, message), "{text}");
         }
         assert_eq!(parse("{}{a:%Q}{").unwrap_err().len(), 3);
+        let faults = parse(&"x".repeat(LONGEST + 1)).unwrap_err();
+        assert_eq!(faults[0].message, "the path has 4097 bytes, and 4096 are the most that a system takes");
+        assert!(parse(&"x".repeat(LONGEST)).is_ok());
     }
 }

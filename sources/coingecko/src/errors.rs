@@ -89,3 +89,12 @@ fn by_code(response: &Response, code: Option<i64>, message: &str) -> Option<Stag
 fn not_found(message: String) -> StageError {
     StageError::split(Category::ClientError, message).help("ids are not symbols: a coin's page shows its id as \"API ID\"")
 }
+
+/// A value for a message: no more than a few words of it.
+pub(crate) fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}

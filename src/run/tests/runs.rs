@@ -223,3 +223,11 @@ async fn a_cancelled_run_stores_what_is_done_and_the_next_process_goes_on_with_i
     assert_eq!(world.stored(), ["a 00:01 1.0", "b 00:01 1.0"]);
     assert!(world.engine().resume(&CancellationToken::new(), true).await.unwrap().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_of_ages_is_no_deadline() {
+    let mut world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);
+    world.settings.once_deadline = Duration::MAX;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.run().await.status, RunStatus::Ok);
+}

@@ -164,6 +164,7 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use pipeline_contract::testkit::{Draw, Fuzz};
     use proptest::prelude::*;
 
     use super::*;
@@ -171,6 +172,39 @@ mod tests {
     fn chunk(entries: impl IntoIterator<Item = (i64, u64)>) -> Chunk {
         let (times, prints) = entries.into_iter().unzip();
         Chunk { times, prints }
+    }
+
+    #[test]
+    fn fuzzed_chunks_are_refused_or_stored_as_they_were_read() {
+        let fuzz = Fuzz {
+            name: "dedupe chunks",
+            samples: &["\u{1}\0", "\u{1}\u{1}12345678abcdefgh"],
+            words: &["\u{1}", "\0", "\u{7f}", "abcdefgh"],
+            cases: 3000,
+            cost: 1,
+        };
+        let made = |draw: &mut Draw| {
+            let mut time = draw.bits().cast_signed() >> draw.below(60);
+            let mut entries = BTreeMap::new();
+            for _ in 0..draw.below(20) {
+                time = time.saturating_add(1 + draw.below(5) as i64 * 3600);
+                entries.insert(time, draw.bits());
+            }
+            let mut bytes = chunk(entries).encode();
+            bytes.truncate(bytes.len() - CHECKSUM);
+            if draw.once_in(2) {
+                let place = draw.below(bytes.len());
+                bytes[place] = draw.bits().to_le_bytes()[0];
+            }
+            bytes
+        };
+        fuzz.run(made, |content| {
+            let _ = Chunk::decode(content);
+            let Ok(read) = Chunk::decode_content(content) else { return false };
+            assert!(read.times.is_sorted_by(|a, b| a < b) && read.times.len() * 8 <= content.len());
+            assert_eq!(Chunk::decode(&read.encode()).as_ref(), Ok(&read));
+            true
+        });
     }
 
     // The expected bytes were made by another implementation, from the documentation above.

@@ -4,7 +4,7 @@ use pipeline_contract::arrow::array::cast::AsArray;
 use pipeline_contract::arrow::array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use pipeline_contract::arrow::{ArrayRef, RecordBatch};
 use pipeline_contract::{ColumnType, PlanError, Spanned, StageError};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use super::Broken;
 use super::config::ColumnRule;
@@ -119,9 +119,16 @@ impl Planner<'_> {
     }
 
     fn regex(&mut self, rule: &ColumnRule) {
+        /// What a pattern may take compiled, in bytes: as in expressions.
+        const REGEX_LIMIT: usize = 1 << 20;
+
         let Some(pattern) = &rule.regex else { return };
         // A faulty pattern is told of whatever the column's type.
-        let regex = Regex::new(pattern).map_err(|error| pattern.error("E044", format!("not a regular expression: {}", reason(&error))));
+        let regex = RegexBuilder::new(pattern)
+            .size_limit(REGEX_LIMIT)
+            .dfa_size_limit(REGEX_LIMIT)
+            .build()
+            .map_err(|error| pattern.error("E044", format!("not a regular expression: {}", reason(&error))));
         let text = self.only_text("regex", pattern);
         match regex {
             Ok(regex) if text => self.tests.push(("regex", Test::Matches(regex))),

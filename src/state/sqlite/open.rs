@@ -302,6 +302,8 @@ fn put_aside(file: &Path) -> std::io::Result<PathBuf> {
 }
 
 fn damaged(file: &Path, detail: &str) -> StageError {
+    // It may quote the value that cannot be read.
+    let detail: String = detail.chars().take(300).collect();
     StageError::operator(Category::Storage, format!("the state {} is damaged: {detail}", file.display()))
         .help("`pipeline state rebuild FILE` makes a new one from what is stored; the damaged one is kept beside it")
 }
@@ -309,7 +311,16 @@ fn damaged(file: &Path, detail: &str) -> StageError {
 /// A value that is there and is not what it should be.
 fn is_unreadable(error: &rusqlite::Error) -> bool {
     use rusqlite::Error;
-    matches!(error, Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..) | Error::InvalidColumnType(..) | Error::Utf8Error(..))
+    match error {
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..)
+        | Error::InvalidColumnName(..)
+        | Error::Utf8Error(..) => true,
+        // Our own statements are right: a table or a column is not there.
+        Error::SqlInputError { msg, .. } | Error::SqliteFailure(_, Some(msg)) => msg.starts_with("no such "),
+        _ => false,
+    }
 }
 
 /// What an SQLite error means to the operator.

@@ -1,12 +1,14 @@
 use std::fs;
 use std::path::Path;
 
-use pipeline_contract::{Act, Category};
-use rusqlite::Connection;
+use pipeline_contract::testkit::Fuzz;
+use pipeline_contract::{Act, Category, SinkState};
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use crate::state::suite::{commit, run, store_suite};
-use crate::state::{Binding, ChunkKey, DedupeChanges, EpochCommit, Store};
+use crate::state::{Binding, ChunkKey, DedupeChanges, EpochCommit, RunRecord, Store};
 
 store_suite! {{
     let dir = tempfile::tempdir().unwrap();
@@ -237,4 +239,106 @@ fn a_folder_that_cannot_be_made_or_a_disk_that_is_full_says_so() {
     assert_eq!((error.act, error.category), (Act::Operator, Category::Storage));
     assert!(error.message.contains("does not fit the disk"), "{error}");
     assert_eq!(store.last_epoch().unwrap().unwrap().0, 1);
+}
+
+/// Every cell of a state, by table and column.
+const CELLS: [(&str, &[&str]); 9] = [
+    ("fact", &["name", "value"]),
+    ("record", &["sink", "key", "value"]),
+    ("chunk", &["series", "chunk", "data"]),
+    ("keyed", &["key", "fingerprint"]),
+    ("dedupe_meta", &["name", "value"]),
+    ("reject", &["hash", "replayed"]),
+    ("run", &["run_id", "tick", "cause", "window", "started_at", "ended_at", "status", "rows", "error"]),
+    ("split", &["place", "id", "data", "status", "rows", "attempts", "position", "error"]),
+    ("tick", &["tick", "until", "count", "status", "reason", "run_id"]),
+];
+
+#[test]
+fn fuzzed_cells_of_a_state_are_read_or_the_state_is_named_as_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    store.connection.lock().unwrap().pragma_update(None, "synchronous", "OFF").unwrap();
+    let mut run: RunRecord = run("r", "2026-05-19T15:00:00Z");
+    run.splits.truncate(1);
+    store.start_run(&run, true).unwrap();
+    // No binding: one row in each table, so that what is changed can be put back.
+    let sinks = vec![("csv-0".to_owned(), SinkState([("data/a.csv".to_owned(), serde_json::json!({ "len": 7 }))].into()))];
+    let dedupe = DedupeChanges {
+        chunks: vec![(ChunkKey { series: b"a".to_vec(), chunk: 1 }, vec![7; 30])],
+        keyed: vec![(b"k".to_vec(), 7)],
+        meta: [("width".to_owned(), serde_json::json!(1))].into(),
+    };
+    store.commit_epoch(&EpochCommit { sinks, dedupe, rejects: vec![5], ..commit(1, "r") }).unwrap();
+
+    let samples = ["{\"read\":1,\"written\":0}", "[1,[]]", "\"open\"", "open", "1779202800000000", "{\"id\":\"x\",\"data\":null}", "ran", "r"];
+    let words =
+        ["{", "}", "[", "]", "\"", ":", ",", "null", "-1", "1e999", "9223372036854775807", "\0", "é", "\\ud800", "open", "running", "[[", "{\"a\":"];
+    let fuzz = Fuzz { name: "state rows", samples: &samples, words: &words, cases: 300, cost: 20 };
+    let mut which = 0;
+    fuzz.run(
+        |draw| draw.of(&["null", "0", "-9223372036854775808", "9223372036854775807", "1.5", "ok", "{}", "[]"]).as_bytes().to_vec(),
+        |input| {
+            which += 1;
+            let (table, columns) = CELLS[which % CELLS.len()];
+            let column = columns[which / CELLS.len() % columns.len()];
+            let text = String::from_utf8_lossy(input).into_owned();
+            let value = match (text.parse::<i64>(), text.parse::<f64>(), which % 5) {
+                (Ok(number), ..) => SqlValue::Integer(number),
+                (_, Ok(number), _) => SqlValue::Real(number),
+                (_, _, 0) => SqlValue::Blob(input.to_vec()),
+                _ if text == "null" => SqlValue::Null,
+                _ => SqlValue::Text(text),
+            };
+            let old: SqlValue = {
+                let connection = store.connection.lock().unwrap();
+                let old = connection.query_row(&format!("SELECT {column} FROM {table}"), [], |row| row.get(0)).unwrap();
+                // Text that is not UTF-8 can stand there too.
+                let cast = if which % 7 == 0 { "CAST(CAST(?1 AS BLOB) || x'ff' AS TEXT)".to_owned() } else { "?1".to_owned() };
+                if connection.execute(&format!("UPDATE OR IGNORE {table} SET {column} = {cast} WHERE {column} IS ?2"), params![value, old]).is_err() {
+                    return false;
+                }
+                old
+            };
+            let keys = [ChunkKey { series: b"a".to_vec(), chunk: 1 }];
+            let all = [
+                store.binding().err(),
+                store.last_epoch().err(),
+                store.record("csv-0", "data/a.csv").err(),
+                store.records("csv-0").err(),
+                store.chunks(&keys).err(),
+                store.keyed(&[b"k".to_vec()]).err(),
+                store.dedupe_meta("width").err(),
+                store.dedupe_size().err(),
+                store.rejects(&[5]).err(),
+                store.open_run().err(),
+                store.runs(10).err(),
+                store.tick(run.tick).err(),
+                store.last_tick(None).err(),
+                store.ticks(10).err(),
+            ];
+            let before = all.iter().flatten().count();
+            for error in all.iter().flatten() {
+                assert!(error.message.contains("state.db is damaged"), "{table}.{column}: {error:?}");
+                assert_eq!((error.act, error.category), (Act::Operator, Category::Storage), "{error:?}");
+                assert!(error.message.len() < 2000, "{} bytes", error.message.len());
+            }
+            let connection = store.connection.lock().unwrap();
+            connection.execute(&format!("UPDATE {table} SET {column} = ?1"), params![old]).unwrap();
+            before == 0
+        },
+    );
+    assert!(store.open_run().unwrap().is_some(), "all is as it was");
+}
+
+#[test]
+fn a_table_that_is_gone_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    Connection::open(dir.path().join("state.db")).unwrap().execute_batch("DROP TABLE split; ALTER TABLE tick RENAME COLUMN until TO later").unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    for error in [store.open_run().unwrap_err(), store.ticks(1).unwrap_err(), store.last_tick(None).unwrap_err()] {
+        assert!(error.message.contains("state.db is damaged"), "{error}");
+        assert_eq!(error.act, Act::Operator);
+    }
 }

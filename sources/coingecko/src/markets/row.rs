@@ -7,6 +7,8 @@ use pipeline_contract::arrow::{ArrayRef, RecordBatch, Schema, SchemaRef};
 use pipeline_contract::{Cell, ColumnType, Row, batch_of_columns, described_field, rows};
 use serde_json::{Map, Value};
 
+use crate::errors::short;
+
 rows! {
     /// A row of `coingecko_markets`. Amounts are in `vs_currency`; what CoinGecko does not know is null.
     pub struct Market {
@@ -184,13 +186,4 @@ fn number(value: &Value) -> Option<f64> {
         _ => return None,
     };
     number.is_finite().then_some(number)
-}
-
-/// A value for a message: no more than a few words of it.
-fn short(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-        None => text,
-    }
 }

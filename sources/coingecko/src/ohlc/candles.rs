@@ -8,6 +8,8 @@ use chrono::DateTime;
 use pipeline_contract::{Reject, rfc3339};
 use serde_json::Value;
 
+use crate::errors::short;
+
 pub(super) const MINUTE: i64 = 60_000;
 pub(super) const HOUR: i64 = 60 * MINUTE;
 pub(super) const DAY: i64 = 24 * HOUR;
@@ -152,7 +154,7 @@ fn read_row(row: &Value, size: i64, grid: bool, now: i64) -> Result<Candle, (&'s
             Value::Number(number) => number.as_f64().filter(|price| price.is_finite()),
             _ => None,
         }
-        .ok_or_else(|| ("coingecko:row", format!("{name} is not a number: {cell}")))?;
+        .ok_or_else(|| ("coingecko:row", format!("{name} is not a number: {}", short(cell))))?;
     }
     let [open, high, low, close] = prices;
     if grid && stamp % size != 0 {
