@@ -77,8 +77,7 @@ impl ReqwestTransport {
         }
         // The one provider of this program. An error means that it is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder =
-            Client::builder().connect_timeout(way.connect_timeout).gzip(true).redirect(Policy::custom(follow)).referer(false);
+        let mut builder = Client::builder().connect_timeout(way.connect_timeout).gzip(true).redirect(Policy::custom(follow)).referer(false);
         if way.to != To::Elsewhere {
             builder = builder.no_proxy();
         }
