@@ -270,7 +270,9 @@ async fn no_redirect_to_another_origin_is_followed_whatever_its_kind_and_place()
 
 #[tokio::test]
 async fn a_location_that_is_no_url_is_no_way_to_leak() {
-    for location in ["http://[", "ftp://127.0.0.1/secret-key", "javascript:alert(1)", "http://secret-key:x@127.0.0.1:1/"] {
+    for location in
+        ["http://[", "ftp://127.0.0.1/secret-key", "javascript:alert(1)", "http://secret-key:x@127.0.0.1:1/", "http://Secret-Key.invalid/"]
+    {
         let url = says(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")).await;
         let client = HttpClient::new(&url, &once()).unwrap().key(HeaderName::from_static("x-key"), &Secret::new("secret-key")).unwrap();
         let error = client.get(&run(), &["x"], &[]).await.unwrap_err();
