@@ -727,3 +727,21 @@ fn no_cell_is_a_formula_when_they_are_guarded_and_all_come_back() {
         assert_eq!(again.rows("written"), 0, "known as they were: {again}");
     }
 }
+
+#[test]
+fn every_test_that_the_promises_name_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let promised = text.split("## What is not").next().unwrap();
+    let tests: String = ["tests/secrets.rs", "http/tests/network.rs"].iter().map(|name| std::fs::read_to_string(root.join(name)).unwrap()).collect();
+    let quoted: Vec<&str> = promised.split('`').skip(1).step_by(2).collect();
+    let names: Vec<&&str> =
+        quoted.iter().filter(|name| name.matches('_').count() >= 3 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
+    assert!(names.len() >= 14, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("fn {name}()")), "no test is called {name}");
+    }
+    for path in quoted.iter().filter(|name| name.ends_with(".rs")) {
+        assert!(root.join(path).exists(), "{path}");
+    }
+}
