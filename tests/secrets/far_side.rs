@@ -160,8 +160,7 @@ impl Proxy {
                     head.push(byte[0]);
                 }
                 let head = String::from_utf8_lossy(&head).into_owned();
-                let credentials =
-                    head.lines().find_map(|line| line.to_lowercase().starts_with("proxy-authorization").then_some(line)).unwrap_or_default();
+                let credentials = head.lines().find(|line| line.to_lowercase().starts_with("proxy-authorization")).unwrap_or_default();
                 let _ = write!(
                     stream,
                     "HTTP/1.1 407 {credentials}\r\nProxy-Authenticate: Basic realm=\"{credentials}\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{credentials}",
