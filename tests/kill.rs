@@ -1,7 +1,7 @@
-//! `kill -9` at random moments, over and over, then one quiet run: the files hold exactly what the server showed.
+//! `kill -9` at random moments, over and over, and SIGTERM at others; then one quiet run: the files hold exactly what the server showed.
 //!
-//! `PIPELINE_KILL_ROUNDS` says how often (20), `PIPELINE_KILL_SEED` which moments (1).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop where it stands")]
+//! `PIPELINE_KILL_ROUNDS` says how often (20), `PIPELINE_KILL_SEED` which moments (1). With `--nocapture` it says how many met a process at work.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may stop where it stands")]
 
 mod support;
 
@@ -38,14 +38,57 @@ fn room(server: &Server, recipe: &Recipe) -> Room {
     room
 }
 
-/// Starts a run and kills it at some moment of the time that such a run takes. Answers whether it was still at work then.
-fn killed_run(room: &Room, dice: &mut Dice, takes: Duration) -> bool {
-    let mut running = room.start(&["run", FILE, "--once"]);
-    std::thread::sleep(takes.mul_f64(1.1 * dice.unit()));
-    let at_work = running.is_running();
-    let outcome = running.kill();
-    assert!(!outcome.stderr.contains("panicked"), "{outcome}");
-    at_work
+/// How often each signal was sent, and how often the process was still at work.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// How long such a process takes, as far as is known.
+    takes: Duration,
+    killed: u64,
+    killed_at_work: u64,
+    told: u64,
+    told_at_work: u64,
+}
+
+impl Sent {
+    fn new(takes: Duration) -> Self {
+        Self { takes, killed: 0, killed_at_work: 0, told: 0, told_at_work: 0 }
+    }
+
+    fn tell(self, test: &str) {
+        let Self { killed, killed_at_work, told, told_at_work, .. } = self;
+        println!("{test}: {killed} SIGKILL ({killed_at_work} at work), {told} SIGTERM ({told_at_work} at work)");
+        assert!((killed_at_work + told_at_work) * 5 >= killed + told, "too few were still at work: {self:?}");
+    }
+
+    /// Starts this command and ends it at some moment of the time that it takes: once in four times it is told to stop, else it is killed.
+    fn end(&mut self, room: &Room, dice: &mut Dice, args: &[&str]) {
+        let mut running = room.start(args);
+        std::thread::sleep(self.takes.mul_f64(1.1 * dice.unit()));
+        let at_work = u64::from(running.is_running());
+        // Other tests make the machine slower and faster meanwhile.
+        self.takes = self.takes.mul_f64(if at_work == 1 { 1.05 } else { 0.8 });
+        if dice.below(4) > 0 {
+            self.killed += 1;
+            self.killed_at_work += at_work;
+            let outcome = running.kill();
+            assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+            return;
+        }
+        self.told += 1;
+        self.told_at_work += at_work;
+        if at_work == 1 {
+            running.signal("TERM");
+        }
+        let outcome = running.kill_after(Duration::from_secs(20));
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+        // Without a code it ended by the signal, before it listened to any; or it did not stop.
+        let early = outcome.code.is_none() && outcome.took < Duration::from_secs(5);
+        assert!(early || matches!(outcome.code, Some(0 | 3)), "{outcome}");
+    }
+
+    fn run(&mut self, room: &Room, dice: &mut Dice) {
+        self.end(room, dice, &["run", FILE, "--once"]);
+    }
 }
 
 /// How long an undisturbed run takes, measured in a room of its own.
@@ -73,15 +116,15 @@ fn killed_over_and_over_while_the_day_goes_on() {
     let room = room(&server, &recipe());
     room.once(FILE).exits(0);
     let mut shown: Vec<Vec<Hour>> = COINS.iter().map(|coin| server.expected(coin)).collect();
-    let mut at_work = 0;
+    let mut sent = Sent::new(takes);
     for round in 0..rounds {
         server.hold_back(20 - ((round + 1) * 20 / rounds).min(20) as i64);
         for (coin, shown) in COINS.iter().zip(&mut shown) {
             *shown = oracle::union(shown, &server.expected(coin));
         }
-        at_work += u64::from(killed_run(&room, &mut dice, takes));
+        sent.run(&room, &mut dice);
     }
-    assert!(at_work * 3 >= rounds, "only {at_work} of {rounds} were still at work");
+    sent.tell("while the day goes on");
 
     room.once(FILE).exits(0);
     for (coin, shown) in COINS.iter().zip(&shown) {
@@ -100,10 +143,11 @@ fn killed_in_the_very_first_run() {
     server.latency(4, 12);
     let takes = takes(&server, &recipe());
     let mut dice = dice(2);
+    let mut sent = Sent::new(takes);
     for _ in 0..rounds().div_ceil(3) {
         let room = room(&server, &recipe());
         for _ in 0..1 + dice.below(3) {
-            killed_run(&room, &mut dice, takes);
+            sent.run(&room, &mut dice);
         }
         room.once(FILE).exits(0);
         for coin in COINS {
@@ -111,6 +155,7 @@ fn killed_in_the_very_first_run() {
         }
         no_leftovers(&room);
     }
+    sent.tell("in the very first run");
 }
 
 #[test]
@@ -126,6 +171,7 @@ fn killed_while_rows_are_replaced_and_rejected() {
     let spoiled = right[0][1].open_time + HALF_HOUR;
     let mut dice = dice(3);
     let rounds = rounds().div_ceil(2);
+    let mut sent = Sent::new(takes);
     for round in 1..=rounds {
         // Every candle is revised, round by round; one row is bad.
         server.behave().fault(
@@ -141,8 +187,9 @@ fn killed_while_rows_are_replaced_and_rejected() {
                 }
             }),
         );
-        killed_run(&room, &mut dice, takes);
+        sent.run(&room, &mut dice);
     }
+    sent.tell("while rows are replaced and rejected");
     let run = room.once(FILE);
     run.exits(0);
     for (coin, right) in COINS.iter().zip(&right) {
@@ -182,15 +229,18 @@ fn killed_while_two_sinks_are_written() {
     server.hold_back(20);
     room.once(FILE).exits(0);
     let mut shown: Vec<Vec<Hour>> = COINS.iter().map(|coin| server.expected(coin)).collect();
-    for back in (0..20).rev() {
-        server.hold_back(back);
+    let rounds = rounds().div_ceil(2);
+    let mut sent = Sent::new(takes);
+    for round in 0..=rounds {
+        server.hold_back(20 - (round * 20 / rounds) as i64);
         for (coin, shown) in COINS.iter().zip(&mut shown) {
             *shown = oracle::union(shown, &server.expected(coin));
         }
-        if back > 0 && dice.below(20) < rounds() {
-            killed_run(&room, &mut dice, takes);
+        if round < rounds {
+            sent.run(&room, &mut dice);
         }
     }
+    sent.tell("while two sinks are written");
     room.once(FILE).exits(0);
     let all = room.read("data/all.csv");
     let mut reader = csv::Reader::from_reader(all.as_bytes());
@@ -211,12 +261,11 @@ fn killed_while_it_runs_by_its_trigger() {
     server.latency(6, 12);
     let room = room(&server, &recipe().trigger("type = \"interval\"\nevery = \"300ms\"").run("concurrency = 3\nepoch_rows = 1\ndeadline = \"30s\""));
     let mut dice = dice(4);
+    let mut sent = Sent::new(Duration::from_millis(900));
     for _ in 0..rounds().div_ceil(4) {
-        let running = room.start(&["run", FILE]);
-        std::thread::sleep(Duration::from_millis(50 + dice.below(900)));
-        let outcome = running.kill();
-        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+        sent.end(&room, &mut dice, &["run", FILE]);
     }
+    sent.tell("while it runs by its trigger");
     room.once(FILE).exits(0);
     for coin in COINS {
         assert_same_hours(coin, &room.hours(coin), &server.expected(coin));
@@ -228,4 +277,39 @@ fn killed_while_it_runs_by_its_trigger() {
     ticks.dedup();
     assert_eq!(ticks.len(), count, "each tick is told once: {status}");
     assert!(status["ticks"].as_array().unwrap().iter().all(|tick| tick["status"] != "running"), "nothing is at work any more: {status}");
+}
+
+#[test]
+fn killed_while_rejects_are_replayed_and_the_state_is_rebuilt() {
+    let server = Server::start();
+    let mended = recipe();
+    let strict = mended.clone().validate(&format!("{}\n[[validate.rules]]\nname = \"none\"\nexpr = \"coin_id = 'dogecoin'\"\n", mended.validate));
+    let mut dice = dice(6);
+    let mut sent = Sent::new(Duration::ZERO);
+    for _ in 0..rounds().div_ceil(10) {
+        let room = room(&server, &strict);
+        room.once(FILE).exits(0);
+        room.write(FILE, &mended.toml());
+        for (command, times) in [(["rejects", FILE, "--replay"].as_slice(), 3), (&["state", "rebuild", FILE], 3)] {
+            sent.takes = {
+                let other = self::room(&server, &strict);
+                other.once(FILE).exits(0);
+                other.write(FILE, &mended.toml());
+                other.pipeline(command).exits(0).took
+            };
+            for _ in 0..times {
+                sent.end(&room, &mut dice, command);
+            }
+            room.pipeline(command).exits(0);
+            for coin in COINS {
+                assert_same_hours(coin, &room.hours(coin), &server.expected(coin));
+            }
+        }
+        let before = room.files("data");
+        let run = room.once(FILE);
+        assert_eq!((run.exits(0).rows("written"), run.rows("conflicts")), (0, 0), "{run}");
+        assert!(room.files("data") == before);
+        no_leftovers(&room);
+    }
+    sent.tell("while rejects are replayed and the state is rebuilt");
 }

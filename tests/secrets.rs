@@ -83,6 +83,8 @@ fn asked_about(room: &Room, file: &str) -> Vec<Outcome> {
         &["check", file],
         &["check", file, "--format", "json"],
         &["-vv", "run", file, "--dry-run"],
+        &["plan", file],
+        &["plan", file, "--format", "json"],
         &["status", file],
         &["status", file, "--format", "json"],
         &["rejects", file],

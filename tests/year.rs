@@ -76,6 +76,17 @@ fn without_faults_every_hour_is_stored() {
     assert_eq!(report.counts.runs, report.counts.runs_ok + 7, "seven runs meet the coin that was renamed: {report:?}");
 }
 
+#[test]
+fn an_engine_that_lives_long_holds_no_more_than_one_that_lives_a_week() {
+    let calm = |days: i64| {
+        let from = at("2027-11-01T00:07:00Z");
+        let setup = Setup { from, to: from + days * DAY, weather: Weather::fine(), ..setup(4, days) };
+        prove("a calm time", &setup, "cargo test --test year an_engine_that_lives_long").held
+    };
+    let (week, long) = (calm(7), calm(if cfg!(debug_assertions) { 60 } else { 366 }));
+    assert!(long <= week + week / 2, "{long} bytes after a long time, {week} after a week");
+}
+
 /// How far the clocks of Berlin are ahead of UTC in 2028.
 fn berlin(at_ms: i64) -> i64 {
     if (at("2028-03-26T01:00:00Z")..at("2028-10-29T01:00:00Z")).contains(&at_ms) { 2 * HOUR } else { HOUR }

@@ -3,6 +3,9 @@
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
 
 /// What is known of a path without opening it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +14,17 @@ pub struct Metadata {
     pub len: u64,
     /// It is a folder.
     pub is_dir: bool,
+    /// What changes when its contents do; `None` where the disk cannot tell. Two that differ may well stand for the same contents.
+    pub stamp: Option<Stamp>,
+}
+
+/// When a file was last changed, and which file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The last change of its contents, in nanoseconds since 1970.
+    pub modified: i64,
+    /// The file system's own number of the file; 0 where it has none.
+    pub file: u64,
 }
 
 /// Every effect on files. Only what was synced may be relied on: [`DiskFile::sync`] for contents, [`Disk::sync_dir`] for names.
@@ -130,10 +144,19 @@ impl DiskFile for RealFile {
     }
 }
 
+fn stamp(meta: &fs::Metadata) -> Option<Stamp> {
+    let since = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    #[cfg(unix)]
+    let file = std::os::unix::fs::MetadataExt::ino(meta);
+    #[cfg(not(unix))]
+    let file = 0;
+    Some(Stamp { modified: i64::try_from(since.as_nanos()).ok()?, file })
+}
+
 impl Disk for RealDisk {
     fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {
         match fs::metadata(path) {
-            Ok(meta) => Ok(Some(Metadata { len: meta.len(), is_dir: meta.is_dir() })),
+            Ok(meta) => Ok(Some(Metadata { len: meta.len(), is_dir: meta.is_dir(), stamp: stamp(&meta) })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -38,7 +38,7 @@ pub use column::{ColumnType, instant, rfc3339, schema};
 pub use config::{
     ConfigTable, Expansion, Expansions, HumanDuration, Secret, Spanned, nearest, parse_config, parse_partial, table_from_str, take_text, unknown_key,
 };
-pub use disk::{Disk, DiskFile, Metadata, RealDisk};
+pub use disk::{Disk, DiskFile, Metadata, RealDisk, Stamp};
 pub use error::{Act, Category, StageError};
 pub use plan::{Level, PlanError};
 pub use plugin::{BuildContext, Descriptor, Kind, Plugin, Stage};

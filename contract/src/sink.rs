@@ -41,6 +41,8 @@ pub struct SinkInput {
 pub struct SinkPlan {
     /// The input columns that can be read back from what is stored, in schema order.
     pub stored: Vec<String>,
+    /// The input columns that what is stored depends on, also those that cannot be read back.
+    pub written: Vec<String>,
     /// What state is bound to: when this changes, what is stored no longer fits (path, columns, formats).
     pub identity: Value,
     /// What it writes to, so that two pipelines that write one place are found: a path template, a table.

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pipeline_contract::{Disk, SinkContext, SinkState, StageError};
+use pipeline_contract::{Category, Disk, SinkContext, SinkState, StageError};
 
-use crate::mark::{Mark, Record, read_part};
-use crate::set::{changed, check_header};
+use crate::found::check_header;
+use crate::mark::{Mark, Record, read_part, stamp};
 use crate::{FileSet, io_error};
 use serde_json::Value;
 
@@ -69,17 +69,23 @@ pub fn adopt(cx: &SinkContext, paths: &[String], header: &[u8]) -> Result<SinkSt
     let mut state = SinkState(cx.records.all()?.into_iter().map(|(path, _)| (path, Value::Null)).collect());
     for path in paths {
         let mut file = cx.ports.disk.open(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
-        check_header(path, &mut *file, header)?;
+        let notice = check_header(path, &mut *file, header)?.notice(header);
+        if !notice.is_empty() {
+            tracing::warn!(path, "taken over as it is: {notice}");
+        }
         let mut read = || -> io::Result<_> {
             let len = file.size()?;
             let last = if len == 0 { None } else { read_part(&mut *file, len - 1, 1)?.pop() };
-            Ok((Mark::of(&mut *file, len, header.len() as u64)?, last))
+            Ok((Mark::of(&mut *file, len, header.len() as u64, None)?, last))
         };
-        let (mark, last) = read().map_err(|error| io_error("read", path, &error))?;
+        let (mut mark, last) = read().map_err(|error| io_error("read", path, &error))?;
         if last.is_some_and(|last| last != b'\n') {
-            return Err(changed(format!("{path} does not end with a line break, so that nothing can be appended"))
-                .help("its last line may be cut off: complete or remove it, and end the file with a line break"));
+            let message = format!("{path} does not end with a line break, so that nothing can be appended: its last line may be cut off");
+            return Err(StageError::split(Category::Storage, message).help(format!(
+                "if that line is whole, end it (`echo >> '{path}'`), if not, take it out (`sed -i '$d' '{path}'`); then the same command again"
+            )));
         }
+        mark.stamp = stamp(&*cx.ports.disk, path)?;
         state.0.insert(path.clone(), Record { mark, pending: None }.to_value(path)?);
     }
     Ok(state)

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::error::bytes;
 use crate::folder::{folder_of, sync};
-use crate::mark::{Mark, Record};
+use crate::mark::{Mark, Record, stamp};
 use crate::{FileSet, Root, io_error};
 
 impl FileSet {
@@ -33,11 +33,9 @@ impl FileSet {
     pub(crate) fn cut(&mut self, path: &str, mark: &Mark, epoch: Epoch) -> Result<(), StageError> {
         let disk = self.cx.ports.disk.clone();
         let meta = disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))?;
-        if meta.is_none_or(|meta| meta.is_dir || meta.len <= mark.len) {
-            return Ok(());
-        }
+        let Some(meta) = meta.filter(|meta| !meta.is_dir && meta.len > mark.len) else { return Ok(()) };
         let mut file = disk.open_write(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
-        if mark.differs(&mut *file).map_err(|error| io_error("read", path, &error))?.is_some() {
+        if mark.differs(&mut *file, meta.stamp).map_err(|error| io_error("read", path, &error))?.is_some() {
             return Ok(());
         }
         let mut read_tail = |out: &mut dyn io::Write| -> io::Result<()> {
@@ -123,8 +121,9 @@ fn rename(disk: &dyn Disk, path: &str, temp: &str, over: Option<&Mark>, mark: &M
 }
 
 fn is(disk: &dyn Disk, path: &str, mark: &Mark) -> Result<bool, StageError> {
+    let stamp = stamp(disk, path)?;
     let mut file = disk.open(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
-    mark.is(&mut *file).map_err(|error| io_error("read", path, &error))
+    mark.is(&mut *file, stamp).map_err(|error| io_error("read", path, &error))
 }
 
 fn stuck(message: String) -> StageError {

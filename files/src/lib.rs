@@ -13,6 +13,7 @@ mod adopt;
 mod commit;
 mod error;
 mod folder;
+mod found;
 mod mark;
 pub mod name;
 mod set;

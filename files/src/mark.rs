@@ -1,14 +1,20 @@
 //! What is remembered of a file: enough to notice whatever somebody else did to it.
 
-use std::io::{self, SeekFrom};
+use std::io::{self, BufReader, Read, SeekFrom};
+use std::ops::Range;
 
-use pipeline_contract::{Category, DiskFile, StageError};
+use pipeline_contract::{Category, Disk, DiskFile, StageError, Stamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::io_error;
 
 /// How much of a file's end is hashed.
 pub(crate) const TAIL: u64 = 4096;
+
+/// The pieces of a file whose hashes make up that of its body, so that a longer file costs no more than what is new.
+const BLOCK: u64 = 4096;
 
 /// A file at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +27,12 @@ pub(crate) struct Mark {
     pub(crate) head: String,
     /// The hash of its last 4 KiB.
     pub(crate) tail: String,
+    /// The sum of the hashes of its whole blocks, each with its number as the seed. Older records have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<String>,
+    /// What the disk said of the file then: while it says the same, the body is not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stamp: Option<Stamp>,
 }
 
 /// A file in the state.
@@ -61,33 +73,66 @@ impl Record {
 pub(crate) enum Differs {
     Head,
     Tail,
+    Body,
 }
 
 impl Mark {
-    /// The first `len` bytes of a file, as they are.
-    pub(crate) fn of(file: &mut dyn DiskFile, len: u64, head_len: u64) -> io::Result<Self> {
-        let head = hash_part(file, 0, head_len.min(len))?;
-        let from = len.saturating_sub(TAIL);
-        let tail = hash_part(file, from, len - from)?;
-        Ok(Self { len, head_len, head, tail })
+    /// The first `len` bytes of a file, as they are. `before` is an earlier mark of the same bytes, as far as it goes: they are not read again.
+    pub(crate) fn of(file: &mut dyn DiskFile, len: u64, head_len: u64, before: Option<&Self>) -> io::Result<Self> {
+        let (head, tail) = Self::ends(file, len, head_len)?;
+        let known = before.and_then(|mark| Some((mark.len / BLOCK, u64::from_str_radix(mark.body.as_deref()?, 16).ok()?)));
+        let (from, sum) = known.unwrap_or_default();
+        let body = Some(sum_blocks(file, from..len / BLOCK, sum)?);
+        Ok(Self { len, head_len, head, tail, body, stamp: None })
     }
 
-    /// Does the file still begin with what was marked?
-    pub(crate) fn differs(&self, file: &mut dyn DiskFile) -> io::Result<Option<Differs>> {
-        let now = Self::of(file, self.len, self.head_len)?;
-        Ok(if now.head != self.head {
-            Some(Differs::Head)
-        } else if now.tail != self.tail {
-            Some(Differs::Tail)
-        } else {
-            None
-        })
+    fn ends(file: &mut dyn DiskFile, len: u64, head_len: u64) -> io::Result<(String, String)> {
+        let head = hash_part(file, 0, head_len.min(len))?;
+        let from = len.saturating_sub(TAIL);
+        Ok((head, hash_part(file, from, len - from)?))
+    }
+
+    /// Does the file still begin with what was marked? `stamp` is what the disk says of it now.
+    pub(crate) fn differs(&self, file: &mut dyn DiskFile, stamp: Option<Stamp>) -> io::Result<Option<Differs>> {
+        let (head, tail) = Self::ends(file, self.len, self.head_len)?;
+        if head != self.head {
+            return Ok(Some(Differs::Head));
+        }
+        if tail != self.tail {
+            return Ok(Some(Differs::Tail));
+        }
+        // A copy that was put back has another stamp and the same bytes.
+        let touched = stamp.is_none() || stamp != self.stamp;
+        let same = match &self.body {
+            Some(body) if touched => sum_blocks(file, 0..self.len / BLOCK, 0)? == *body,
+            _ => true,
+        };
+        Ok((!same).then_some(Differs::Body))
     }
 
     /// Is the file, as a whole, what was marked?
-    pub(crate) fn is(&self, file: &mut dyn DiskFile) -> io::Result<bool> {
-        Ok(file.size()? == self.len && self.differs(file)?.is_none())
+    pub(crate) fn is(&self, file: &mut dyn DiskFile, stamp: Option<Stamp>) -> io::Result<bool> {
+        Ok(file.size()? == self.len && self.differs(file, stamp)?.is_none())
     }
+}
+
+/// Adds the hashes of blocks, by their numbers, to a sum.
+fn sum_blocks(file: &mut dyn DiskFile, blocks: Range<u64>, mut sum: u64) -> io::Result<String> {
+    let mut block = vec![0; 4096];
+    if !blocks.is_empty() {
+        file.seek(SeekFrom::Start(blocks.start * BLOCK))?;
+        let mut file = BufReader::with_capacity(64 << 10, file);
+        for number in blocks {
+            file.read_exact(&mut block)?;
+            sum = sum.wrapping_add(xxh3_64_with_seed(&block, number));
+        }
+    }
+    Ok(format!("{sum:016x}"))
+}
+
+/// What the disk says of a file now.
+pub(crate) fn stamp(disk: &dyn Disk, path: &str) -> Result<Option<Stamp>, StageError> {
+    Ok(disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))?.and_then(|meta| meta.stamp))
 }
 
 fn hash_part(file: &mut dyn DiskFile, from: u64, len: u64) -> io::Result<String> {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufWriter, Cursor, Read, SeekFrom, Write};
 use std::mem;
 
-use pipeline_contract::{Category, DiskFile, Epoch, Recovery, SinkContext, SinkState, StageError};
+use pipeline_contract::{DiskFile, Epoch, Recovery, SinkContext, SinkState, StageError, Stamp};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::bytes;
 use crate::folder::{Folders, folder_of, sync};
-use crate::mark::{Differs, Mark, Pending, Record};
+use crate::found::{self, Head};
+use crate::mark::{Mark, Pending, Record, stamp};
 use crate::{Root, io_error};
 
 /// What makes new content of old: it reads the whole old content, the epoch's own appended bytes last, and writes the new.
@@ -68,6 +68,8 @@ pub struct FileSet {
     pub(crate) folders: Folders,
     /// What was found at each path in this epoch: each file is looked at once.
     looked: HashMap<String, Result<Option<Mark>, StageError>>,
+    /// Files whose stamp is not the committed one and whose bytes are, with that stamp.
+    read_through: HashMap<String, Stamp>,
     open: BTreeMap<String, Change>,
     prepared: Vec<Done>,
     /// What an abort could not take back yet.
@@ -83,6 +85,7 @@ impl FileSet {
             cx: cx.clone(),
             folders: Folders::default(),
             looked: HashMap::new(),
+            read_through: HashMap::new(),
             open: BTreeMap::new(),
             prepared: Vec::new(),
             owed: Vec::new(),
@@ -116,32 +119,44 @@ impl FileSet {
         }
     }
 
-    fn look(&self, path: &str, header: &[u8]) -> Result<Option<Mark>, StageError> {
+    fn look(&mut self, path: &str, header: &[u8]) -> Result<Option<Mark>, StageError> {
         let disk = &*self.cx.ports.disk;
         let meta = disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))?;
         let Some(record) = self.cx.records.get(path)? else {
             return match meta {
                 None => Ok(None),
-                Some(meta) => Err(foreign(path, meta.len, meta.is_dir)),
+                Some(meta) => Err(found::foreign(path, meta.len, meta.is_dir)),
             };
         };
         let mark = Record::from_value(path, &record)?.mark;
         if meta.is_none() && self.renews {
             return Ok(None);
         }
-        let Some(meta) = meta else { return Err(changed(format!("{path} is gone: {} were committed", bytes(mark.len)))) };
-        if meta.len != mark.len || meta.is_dir {
-            return Err(other_length(path, meta.len, mark.len));
+        let Some(meta) = meta else { return Err(found::gone(path, &mark)) };
+        if meta.is_dir {
+            return Err(found::a_folder(path, &mark));
         }
-        let mut file = disk.open(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
-        let differs = mark.differs(&mut *file).map_err(|error| io_error("read", path, &error))?;
-        check_header(path, &mut *file, header)?;
-        let what = match differs {
-            None => return Ok(Some(mark)),
-            Some(Differs::Head) => "its header line",
-            Some(Differs::Tail) => "the end of it",
-        };
-        Err(changed(format!("{path} was changed after its {} were committed: {what} differs", bytes(mark.len))))
+        let opened = disk.open(path.as_ref());
+        if meta.len != mark.len {
+            let mut file = opened.ok();
+            return Err(found::resized(path, file.as_mut().map(|file| &mut **file as &mut dyn DiskFile), meta.len, &mark, header));
+        }
+        let mut file = opened.map_err(|error| io_error("open", path, &error))?;
+        // A body that was read once under this stamp is not read again.
+        let known = meta.stamp.is_some() && self.read_through.get(path) == meta.stamp.as_ref();
+        let stamp = if known { mark.stamp } else { meta.stamp };
+        let differs = mark.differs(&mut *file, stamp).map_err(|error| io_error("read", path, &error))?;
+        let head = Head::of(&mut *file, header).map_err(|error| io_error("read", path, &error))?;
+        match differs {
+            None if head.is_other() => found::check_header(path, &mut *file, header).map(|_| None),
+            None => {
+                if let Some(stamp) = meta.stamp.filter(|stamp| mark.stamp.as_ref() != Some(stamp)) {
+                    self.read_through.insert(path.to_owned(), stamp);
+                }
+                Ok(Some(mark))
+            }
+            Some(differs) => Err(found::edited(path, differs, &head, &meta, &mark, header)),
+        }
     }
 
     /// The bytes that the open epoch appends to a file, to add to. A new file gets `header` first.
@@ -199,7 +214,7 @@ impl FileSet {
 
     fn expect_length(&self, path: &str, file: &dyn DiskFile, mark: &Mark) -> Result<(), StageError> {
         let len = file.size().map_err(|error| io_error("look at", path, &error))?;
-        if len == mark.len { Ok(()) } else { Err(other_length(path, len, mark.len)) }
+        if len == mark.len { Ok(()) } else { Err(found::other_length(path, len, mark.len)) }
     }
 
     /// Makes the epoch durable, not yet counted, and says what its records become.
@@ -245,9 +260,10 @@ impl FileSet {
             file.seek(SeekFrom::Start(mark.len))?;
             file.write_all(appended)?;
             file.sync()?;
-            Mark::of(&mut *file, to, mark.head_len)
+            Mark::of(&mut *file, to, mark.head_len, Some(mark))
         };
-        let mark = write().map_err(|error| io_error("write", path, &error))?;
+        let mut mark = write().map_err(|error| io_error("write", path, &error))?;
+        mark.stamp = stamp(&*self.cx.ports.disk, path)?;
         Ok(Record { mark, pending: None })
     }
 
@@ -257,7 +273,7 @@ impl FileSet {
             Some(mark) => Box::new(self.open_committed(path, mark)?.take(mark.len)),
             None => {
                 if let Some(meta) = disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))? {
-                    return Err(foreign(path, meta.len, meta.is_dir));
+                    return Err(found::foreign(path, meta.len, meta.is_dir));
                 }
                 Box::new(&change.header[..])
             }
@@ -285,9 +301,10 @@ impl FileSet {
         let mut finish = || {
             file.sync()?;
             let len = file.size()?;
-            Mark::of(&mut *file, len, change.header.len() as u64)
+            Mark::of(&mut *file, len, change.header.len() as u64, None)
         };
-        let mark = finish().map_err(|error| io_error("write", path, &error))?;
+        let mut mark = finish().map_err(|error| io_error("write", path, &error))?;
+        mark.stamp = stamp(&*disk, &temp)?;
         Ok(Record { mark, pending: Some(Pending { temp, over }) })
     }
 
@@ -389,38 +406,4 @@ impl FileSet {
     fn temp_name(&self, path: &str, epoch: Epoch) -> String {
         format!("{}{:016x}-{epoch}.tmp", Self::temp_prefix(&self.cx), xxh3_64(path.as_bytes()))
     }
-}
-
-/// Compares a file's first bytes with the header that is written.
-pub(crate) fn check_header(path: &str, file: &mut dyn DiskFile, header: &[u8]) -> Result<(), StageError> {
-    if header.is_empty() {
-        return Ok(());
-    }
-    let mut head = Vec::new();
-    let mut read = || {
-        file.seek(SeekFrom::Start(0))?;
-        // More than the header, so that a longer one can be shown.
-        (&mut *file).take(header.len() as u64 + 1024).read_to_end(&mut head)
-    };
-    read().map_err(|error| io_error("read", path, &error))?;
-    if head.starts_with(header) {
-        return Ok(());
-    }
-    let line = |bytes: &[u8]| String::from_utf8_lossy(bytes.split(|b| *b == b'\n').next().unwrap_or_default()).trim_end().to_owned();
-    Err(changed(format!("{path} begins with `{}`, but this pipeline writes `{}`", line(&head), line(header))))
-}
-
-/// Somebody's hand: only the splits that need the file are concerned.
-pub(crate) fn changed(message: String) -> StageError {
-    StageError::split(Category::Storage, message).help("if the file is right as it is: `pipeline state rebuild FILE`; if not, put it back as it was")
-}
-
-fn other_length(path: &str, is: u64, was: u64) -> StageError {
-    changed(format!("{path} has {}, but {} were committed", bytes(is), bytes(was)))
-}
-
-fn foreign(path: &str, len: u64, is_dir: bool) -> StageError {
-    let what = if is_dir { "it is a folder".to_owned() } else { bytes(len) };
-    StageError::split(Category::Storage, format!("{path} exists, but this pipeline did not write it ({what})"))
-        .help("if its rows belong here: `pipeline state rebuild FILE`; if not, move it away or choose another `path`")
 }

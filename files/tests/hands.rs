@@ -66,8 +66,24 @@ fn every_kind_of_change_is_told() {
         (Some(String::new()), "data/x.csv has 0 bytes, but 10,009 bytes were committed"),
         (Some(committed[..9000].to_owned()), "data/x.csv has 9,000 bytes, but 10,009 bytes were committed"),
         (Some(format!("{committed}2,b\n")), "data/x.csv has 10,013 bytes, but 10,009 bytes were committed"),
+        (
+            Some(committed.replacen("1,abcdefg", "1,abcdefG", 1)),
+            "data/x.csv was changed after its 10,009 bytes were committed: something before the end of it differs",
+        ),
         (Some(edited_end), "data/x.csv was changed after its 10,009 bytes were committed: the end of it differs"),
-        (Some(committed.replace("id,value", "id,VALUE")), "data/x.csv begins with `id,VALUE`, but this pipeline writes `id,value`"),
+        (
+            Some(committed.replace("id,value", "id,VALUE")),
+            "data/x.csv was changed after its 10,009 bytes were committed: it begins with `id,VALUE`, but this pipeline writes `id,value`",
+        ),
+        (
+            Some(committed.replace("id,value", "id;value;more")),
+            "data/x.csv has 10,014 bytes, but 10,009 bytes were committed: it begins with `id;value;more`, but this pipeline writes `id,value`",
+        ),
+        (
+            Some(format!("\u{feff}{}", committed.replace('\n', "\r\n"))),
+            "data/x.csv has 11,013 bytes, but 10,009 bytes were committed: it begins with a byte order mark now; its line ends are CRLF now; \
+             a spreadsheet program or an editor may have saved it",
+        ),
     ] {
         for run_was_open in [false, true] {
             let world = World::new();
@@ -76,7 +92,7 @@ fn every_kind_of_change_is_told() {
                 None => world.disk.delete(PATH),
             }
             let mut files = world.files();
-            let longer = content.as_ref().is_some_and(|content| content.len() > committed.len());
+            let longer = content.as_ref().is_some_and(|content| content.starts_with(&committed) && content.len() > committed.len());
             let before = world.disk.files();
             files.recover(&Recovery { last: None, run_was_open }, &[Root { dir: "data".into(), depth: 0 }]).unwrap();
             if longer && run_was_open {
@@ -285,9 +301,9 @@ fn adopted_files_go_on() {
     assert!(state.0[PATH].is_null() && !state.0["data/y.csv"].is_null());
 
     for (content, message) in [
-        ("id,value\n1,a", "data/y.csv does not end with a line break, so that nothing can be appended"),
-        ("id,other\n1,a\n", "data/y.csv begins with `id,other`, but this pipeline writes `id,value`"),
-        ("", "data/y.csv begins with ``, but this pipeline writes `id,value`"),
+        ("id,value\n1,a", "data/y.csv does not end with a line break, so that nothing can be appended: its last line may be cut off"),
+        ("id,other\n1,a\n", "data/y.csv: it begins with `id,other`, but this pipeline writes `id,value`"),
+        ("", "data/y.csv: it is empty, but this pipeline writes `id,value` first"),
     ] {
         world.disk.put("data/y.csv", content);
         assert_eq!(adopt(&world.context(), &paths, HEADER).unwrap_err().message, message);
@@ -305,6 +321,69 @@ fn probing_leaves_nothing_behind() {
     assert!(probe(&world.context(), PATH).unwrap_err().message.starts_with("cannot use the folder data/x.csv"));
     world.disk.fail(Fail::From(1, Fault::Full));
     assert!(probe(&world.context(), "data").unwrap_err().message.starts_with("cannot create data/.pipeline-"));
+}
+
+/// A file of 40 kB on the machine's own disk, grown in several epochs.
+fn grown(dir: &std::path::Path) -> (String, SinkContext) {
+    let path = format!("{}/x.csv", dir.display());
+    let mut ports = ports(TestClock::new(DateTime::UNIX_EPOCH), TestTransport::in_turn([]));
+    ports.disk = Arc::new(RealDisk);
+    let records = Arc::new(TestRecords::default());
+    let cx = sink_context(ports, records.clone(), dir.join("keep"));
+    let mut files = FileSet::new(&cx);
+    for (epoch, rows) in [(1, 10), (2, 3000), (3, 1), (4, 990)] {
+        files.append(&path, HEADER, &b"1,abcdefg\n".repeat(rows)).unwrap();
+        let state = files.prepare(epoch).unwrap();
+        records.apply(&state);
+        files.commit(epoch, &state).unwrap();
+    }
+    (path, cx)
+}
+
+#[test]
+fn a_copy_that_was_put_back_is_as_good_and_a_changed_middle_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, cx) = grown(dir.path());
+    let bytes = std::fs::read(&path).unwrap();
+    let dated = |year: u64| {
+        let at = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs((year - 1970) * 31_557_600);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+    };
+    // Another file with another time, and the same bytes: all blocks were counted right while it grew.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    dated(2001);
+    let mut files = FileSet::new(&cx);
+    assert_eq!(files.check(&path, HEADER).unwrap(), FileStatus::Committed { len: 40_019 });
+    for at in [50, 20_000, 35_000] {
+        let mut edited = bytes.clone();
+        edited[at] ^= 1;
+        std::fs::write(&path, edited).unwrap();
+        dated(2030);
+        files.abort().unwrap();
+        let error = files.check(&path, HEADER).unwrap_err();
+        assert!(error.message.contains("was changed after its 40,019 bytes were committed: something before the end of it differs"), "{error}");
+        assert!(error.message.contains("(last changed 20") && error.message.contains("by this pipeline 20"), "{error}");
+    }
+}
+
+#[test]
+fn what_a_spreadsheet_saved_goes_on_once_it_is_taken_over() {
+    let world = World::new();
+    world.disk.put(PATH, "\u{feff}id,value\r\n1,a\r\n");
+    world.records.apply(&adopt(&world.context(), &[PATH.to_owned()], HEADER).unwrap());
+    let mut files = world.files();
+    files.append(PATH, HEADER, b"2,b\n").unwrap();
+    world.commit(&mut files, 2);
+    assert_eq!(world.content(), "\u{feff}id,value\r\n1,a\r\n2,b\n");
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_told() {
+    let world = World::new();
+    world.disk.delete(PATH);
+    world.disk.put("data/x.csv/inner", "");
+    refused(world.files().check(PATH, HEADER), "data/x.csv is a folder now: a file of 10,009 bytes was committed");
 }
 
 #[test]

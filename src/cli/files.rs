@@ -185,6 +185,9 @@ pub(crate) fn ports(app: &App, global: &Global) -> Ports {
     }
 }
 
+/// A part of the binding while `state rebuild --fill` copies rows: it fits no pipeline file, so that nothing runs before it is done.
+pub(crate) const UNFINISHED: &str = "state rebuild";
+
 /// A pipeline's state, opened for writing: nobody else has it.
 pub(crate) struct OpenState {
     pub(crate) store: Arc<dyn Store>,
@@ -213,6 +216,10 @@ pub(crate) fn open_state(global: &Global, plan: &Plan, path: &Path) -> Result<Op
     match store.binding()? {
         None => store.bind(&plan.binding)?,
         Some(bound) if bound == plan.binding => {}
+        Some(bound) if bound.0.contains_key(UNFINISHED) => {
+            let text = format!("`state rebuild --fill` of pipeline \"{name}\" was begun and not finished: a sink still lacks rows");
+            return Err(CliError::config(text).help(Some(format!("`pipeline state rebuild {} --fill` goes on with it", path.display()))));
+        }
         // Nothing was stored under the old one: there is nothing that would not fit.
         Some(_) if store.last_epoch()?.is_none() => store.bind(&plan.binding)?,
         Some(bound) => return Err(misfit(path, name, &bound, &plan.binding)),

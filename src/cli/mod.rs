@@ -1,16 +1,20 @@
 //! The command line: one file a command.
 
 mod check;
+mod completions;
 mod explain;
 mod files;
 mod list;
 mod logging;
 mod output;
+mod plan;
 mod progress;
 mod read;
+mod rebuild;
 mod rejects;
 mod rolling;
 mod run;
+mod schema;
 mod signals;
 mod state;
 mod status;
@@ -116,6 +120,9 @@ async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
         Command::State(state) => state::main(app, &args.global, state).await,
         Command::List(list) => list::main(app, list),
         Command::Explain(explain) => explain::main(app, explain),
+        Command::Plan(plan) => plan::main(app, &args.global, plan),
+        Command::Schema => schema::main(app),
+        Command::Completions(completions) => completions::main(completions),
     }
 }
 
@@ -204,6 +211,12 @@ pub(crate) enum Command {
     List(list::ListArgs),
     /// Show a plugin's options and a sample
     Explain(explain::ExplainArgs),
+    /// Draw a pipeline: each stage with the columns that leave it
+    Plan(plan::PlanArgs),
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema,
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
 }
 
 /// How a command answers.

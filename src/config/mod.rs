@@ -8,6 +8,7 @@
 
 mod env;
 mod expand;
+mod schema;
 mod sections;
 mod tables;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use pipeline_contract::{BuildContext, ConfigTable, Expansions, PlanError, Plugin
 
 pub use crate::diagnostic::SourceFile;
 pub use env::Env;
+pub use schema::schema;
 pub use sections::parse;
 pub use tables::{CatchUp, DedupeDef, LogConfig, LogFormat, LogLevel, Overrun, RunConfig, TriggerPolicy};
 pub use values::ByteSize;

@@ -15,14 +15,14 @@ use crate::diagnostic::SourceFile;
 use crate::stages::validate::ValidateConfig;
 
 /// Every key that may stand at the top, in the order in which files have them.
-const KEYS: [&str; 10] = ["name", "description", "log", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink"];
+pub(super) const KEYS: [&str; 10] = ["name", "description", "log", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink"];
 
 const WHAT: &str = "the pipeline file";
 
 /// What stands above all tables.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Head {
+pub(super) struct Head {
     /// What state, logs and `status` call it: small letters, digits, `-` and `_`.
     name: Spanned<String>,
     /// What it is for.

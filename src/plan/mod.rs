@@ -38,6 +38,17 @@ pub struct PlannedSink {
     pub capabilities: SinkCapabilities,
 }
 
+/// What its stages are called in the pipeline file.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// The trigger's `type`.
+    pub trigger: String,
+    /// The source's `type`.
+    pub source: String,
+    /// The transforms' `type`s, in order.
+    pub transforms: Vec<String>,
+}
+
 /// A pipeline that fits together.
 pub struct Plan {
     /// Its stages, ready to run.
@@ -54,6 +65,8 @@ pub struct Plan {
     pub quarantine: Option<PathBuf>,
     /// Where it logs.
     pub log: config::LogConfig,
+    /// What its stages are called.
+    pub outline: Outline,
 }
 
 impl Plan {
@@ -127,7 +140,10 @@ impl Wiring<'_, '_> {
             quarantine: quarantine.clone(),
             stage_inputs,
         };
-        Some(Plan { parts, binding, sinks: planned, schema, keys, quarantine, log: def.log.clone() })
+        let name = |stage: &Option<StageDef<'_>>| stage.as_ref().map(|stage| stage.type_name.to_string()).unwrap_or_default();
+        let transforms = def.transforms.iter().map(|stage| stage.type_name.to_string()).collect();
+        let outline = Outline { trigger: name(&def.trigger), source: name(&def.source), transforms };
+        Some(Plan { parts, binding, sinks: planned, schema, keys, quarantine, log: def.log.clone(), outline })
     }
 
     fn keep<T>(&mut self, result: Result<T, Vec<PlanError>>) -> Option<T> {

@@ -80,8 +80,8 @@ struct ToySink(String);
 #[async_trait]
 impl Sink for ToySink {
     fn plan(&mut self, input: &SinkInput) -> Result<SinkPlan, Vec<PlanError>> {
-        let stored = input.schema.fields().iter().map(|field| field.name().clone()).collect();
-        Ok(SinkPlan { stored, identity: json!({"path": "toys"}), targets: vec!["toys".to_owned()], warnings: Vec::new() })
+        let stored: Vec<_> = input.schema.fields().iter().map(|field| field.name().clone()).collect();
+        Ok(SinkPlan { written: stored.clone(), stored, identity: json!({"path": "toys"}), targets: vec!["toys".to_owned()], warnings: Vec::new() })
     }
     fn capabilities(&self) -> SinkCapabilities {
         let delivery = if self.0 == "twice" { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce };

@@ -41,10 +41,13 @@ pub(crate) fn reject_fails(reject: &pipeline_contract::Reject) -> StageError {
 }
 
 /// A sink at work.
-pub(crate) struct OpenSink {
-    pub(crate) id: String,
-    pub(crate) sink: Box<dyn Sink>,
-    pub(crate) cx: SinkContext,
+pub struct OpenSink {
+    /// Its name in the state.
+    pub id: String,
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+    /// What it works with.
+    pub cx: SinkContext,
 }
 
 /// Rows of one split that were passed on together.
@@ -193,6 +196,13 @@ impl EpochWriter {
         self.unclean = false;
         self.poisoned = None;
         Ok(())
+    }
+
+    /// The run is over: what is only a cache is let go.
+    pub(crate) fn rest(&mut self) {
+        if let Some(deduper) = &mut self.deduper {
+            deduper.rest();
+        }
     }
 
     /// Must the next process take something back? Then the run stays open in the state, which is what allows it to.

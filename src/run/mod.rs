@@ -2,12 +2,14 @@
 //!
 //! - [`Engine`] runs one pipeline: one run at a time, or by its trigger until stopped.
 //! - `drive` takes one run from its splits to its last commit; `worker` reads one split; `epoch` commits.
+//! - `fill` copies to a sink what another holds; `replay` takes rejects through the pipeline again.
 //! - `schedule` decides which ticks run.
 //! - `budget` and `ports` are the engine's side of the contract's ports.
 
 mod budget;
 mod drive;
 mod epoch;
+mod fill;
 mod ports;
 mod quarantine;
 mod replay;
@@ -26,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub use budget::{CreditStore, SharedBudget};
-pub use epoch::Preview;
+pub use epoch::{OpenSink, Preview};
+pub use fill::Fill;
 pub use ports::{RealClock, RealRandom};
 pub use quarantine::{QUARANTINE, QuarantineFile, StoredReject, adopt_quarantine};
 pub use replay::ReplayReport;
@@ -35,7 +38,7 @@ use crate::stages::dedupe::{DedupePlan, Deduper};
 use crate::stages::validate::{Limit, OnReject, Validator};
 use crate::state::{Counts, RunRecord, RunStatus, SplitRecord, SplitStatus, Store};
 use drive::Drive;
-use epoch::{EpochWriter, OpenSink, StoredRecords};
+use epoch::{EpochWriter, StoredRecords};
 use quarantine::Quarantine;
 use worker::Route;
 
@@ -381,6 +384,7 @@ impl Engine {
     fn finish(&mut self, record: &mut RunRecord, saved: bool) {
         let now = self.ports.clock.now();
         record.ended_at = Some(now);
+        self.writer.rest();
         // What was interrupted stays open in the state: the next process goes on with it, and takes back what could not be taken back now.
         let ended = saved && !self.dry && record.status != RunStatus::Interrupted;
         // A run without splits has written nothing.

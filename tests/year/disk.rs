@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use pipeline_contract::{Disk, DiskFile, Metadata};
+use pipeline_contract::{Disk, DiskFile, Metadata, Stamp};
 
 use super::life::Life;
 use super::weather::Weather;
@@ -82,9 +82,14 @@ impl Disk for SimDisk {
     fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {
         self.world.look()?;
         let names = self.names();
-        let file = names.files.get(path).map(|content| Metadata { len: content.lock().unwrap().len() as u64, is_dir: false });
+        let file = names.files.get(path).map(|content| {
+            let len = content.lock().unwrap().len() as u64;
+            // Nobody changes a file in its place here.
+            let stamp = Stamp { modified: i64::try_from(len).unwrap(), file: Arc::as_ptr(content) as usize as u64 };
+            Metadata { len, is_dir: false, stamp: Some(stamp) }
+        });
         let root = path.as_os_str().is_empty();
-        Ok(file.or_else(|| (root || names.dirs.contains(path)).then_some(Metadata { len: 0, is_dir: true })))
+        Ok(file.or_else(|| (root || names.dirs.contains(path)).then_some(Metadata { len: 0, is_dir: true, stamp: None })))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {

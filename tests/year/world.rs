@@ -126,6 +126,8 @@ pub struct Report {
     pub skipped: usize,
     pub hours: usize,
     pub rejects: usize,
+    /// The most bytes that an engine held on to when its process ended.
+    pub held: u64,
     /// A hash of all files.
     pub digest: u64,
     pub violations: Vec<String>,
@@ -157,6 +159,8 @@ struct World {
     dice: Dice,
     processes: u64,
     killed: u64,
+    /// The most bytes that an engine held on to when its process ended.
+    held: u64,
 }
 
 /// What ends a process.
@@ -191,7 +195,7 @@ impl World {
             transport: Arc::new(Wire(server)),
             budget: Arc::new(Till { inner: SharedBudget::new(port, Arc::new(Credits::default())), witness: witness.clone() }),
         };
-        Self { dice: Dice::new(seed, "world"), setup, clock, life, ledger, witness, disk, ports, processes: 0, killed: 0 }
+        Self { dice: Dice::new(seed, "world"), setup, clock, life, ledger, witness, disk, ports, processes: 0, killed: 0, held: 0 }
     }
 
     fn engine(&self) -> Engine {
@@ -239,8 +243,8 @@ impl World {
             EndsBy::Stop | EndsBy::Moment => {}
         }
         let cancel = CancellationToken::new();
+        let mut engine = self.engine();
         let outcome = {
-            let mut engine = self.engine();
             self.ledger.idle(Some(self.clock.wall_ms()));
             let running = async { engine.run_scheduled(&cancel, |record| self.told(record)).await };
             let mut mortal = Mortal { inner: Box::pin(running), life: &self.life };
@@ -264,6 +268,9 @@ impl World {
                 }
             }
         };
+        // What it held on to when it ended: the store and the far side are not part of it.
+        let held = allocation_counter::measure(|| drop(engine)).bytes_current;
+        self.held = self.held.max(held.unsigned_abs());
         self.life.kill();
         check_waited(&self.ledger, &self.witness, self.clock.wall_ms());
         self.ledger.idle(None);
@@ -408,6 +415,7 @@ impl World {
             skipped,
             hours: hours.len(),
             rejects: rejects.len(),
+            held: self.held,
             digest,
             violations,
         }
@@ -435,6 +443,7 @@ impl World {
         at_most("chunks in an epoch", counts.most_chunks, 6);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         at_most("tasks that go on", tasks, 1);
+        at_most("bytes held by an engine", usize::try_from(self.held).unwrap(), 1 << 20);
         faults
     }
 }
@@ -511,9 +520,9 @@ pub fn simulate(setup: &Setup) -> Report {
 pub fn prove(what: &str, setup: &Setup, again: &str) -> Report {
     let began = Instant::now();
     let report = simulate(setup);
-    let Report { counts, processes, killed, ran, skipped, hours, rejects, digest, violations } = &report;
+    let Report { counts, processes, killed, ran, skipped, hours, rejects, held, digest, violations } = &report;
     eprintln!(
-        "{what}, seed {}: {} days in {:.1} s: {ran} ticks ran and {skipped} were skipped, {} runs ({} ok), {} requests, {processes} processes ({killed} killed), {} epochs, {hours} hours and {rejects} rejects stored, {digest:016x}",
+        "{what}, seed {}: {} days in {:.1} s: {ran} ticks ran and {skipped} were skipped, {} runs ({} ok), {} requests, {processes} processes ({killed} killed), {} epochs, {hours} hours and {rejects} rejects stored, at most {held} bytes held, {digest:016x}",
         setup.seed,
         (setup.to - setup.from) / DAY,
         began.elapsed().as_secs_f64(),

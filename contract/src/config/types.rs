@@ -191,7 +191,7 @@ impl JsonSchema for HumanDuration {
             "format": "duration",
             "description": "a length of time such as \"90s\", \"1h 30m\" or \"2 days\"",
             "x-expected": "a length of time such as \"90s\", \"1h 30m\" or \"2 days\"",
-            "pattern": "^[0-9]"
+            "pattern": "^ *([0-9]+ *[a-zA-Zµ]+ *)+$"
         })
     }
 }

@@ -398,8 +398,8 @@ impl Disk for SimDisk {
     fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {
         let state = self.op(|| format!("look at {}", path.display()))?;
         let inode = state.now.files.get(path).and_then(|inode| state.inodes.get(*inode));
-        let file = inode.map(|inode| Metadata { len: inode.now.len() as u64, is_dir: false });
-        Ok(file.or_else(|| state.now.dirs.contains(path).then_some(Metadata { len: 0, is_dir: true })))
+        let file = inode.map(|inode| Metadata { len: inode.now.len() as u64, is_dir: false, stamp: None });
+        Ok(file.or_else(|| state.now.dirs.contains(path).then_some(Metadata { len: 0, is_dir: true, stamp: None })))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {

@@ -97,6 +97,7 @@ impl Layout {
         let coarse_keys = coarse_keys.filter_map(|column| Some((column.input, unit?))).collect();
         let plan = SinkPlan {
             stored: stored.iter().map(|column| column.name.clone()).collect(),
+            written: columns.iter().map(|c| c.input).chain(paths.columns()).map(|at| input.schema.field(at).name().clone()).collect(),
             identity: json!({
                 "path": *checked.config.path,
                 "columns": columns.iter().map(|c| json!([input.schema.field(c.input).name(), c.name])).collect::<Vec<_>>(),
@@ -242,7 +243,8 @@ impl Layout {
 
 /// A stored line that makes no row.
 pub(crate) fn unreadable(path: &str, line: u64, what: &str) -> StageError {
-    StageError::split(Category::Storage, format!("{path} line {line}: {what}")).help("mend or remove the line, then `pipeline state rebuild FILE`")
+    StageError::split(Category::Storage, format!("{path} line {line}: {what}"))
+        .help("mend the line or take it out, or move the file away; then `pipeline state rebuild FILE`")
 }
 
 fn written(checked: &Checked, schema: &SchemaRef) -> Result<Vec<Written>, Vec<PlanError>> {

@@ -137,9 +137,9 @@ impl Rows {
 }
 
 fn check_header(layout: &Layout, path: &str, header: &[u8]) -> Result<(), StageError> {
-    // A last line break may be another one: only what is written to must be the same to the byte.
+    // A byte order mark and another line break are what other programs add when they save a file.
     let line = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned();
-    let (is, should) = (line(header), line(&layout.header));
+    let (is, should) = (line(header.strip_prefix(b"\xef\xbb\xbf").unwrap_or(header)), line(&layout.header));
     if is == should { Ok(()) } else { Err(crate::layout::unreadable(path, 1, &format!("the header is `{is}`, but this pipeline writes `{should}`"))) }
 }
 

@@ -127,7 +127,7 @@ async fn another_header_is_told_with_both() {
     world.store(&[candle("a", "2026-01-01T00:00:00Z", 1.0)]).await.unwrap();
     world.config = YEARS.replace("\"note\"", "{ column = \"note\", as = \"remark\" }");
     let error = world.store(&[candle("a", "2026-01-01T01:00:00Z", 1.0)]).await.unwrap_err();
-    assert_eq!(error.message, "data/a_2026.csv begins with `at,close,note`, but this pipeline writes `at,close,remark`");
+    assert_eq!(error.message, "data/a_2026.csv: it begins with `at,close,note`, but this pipeline writes `at,close,remark`");
 }
 
 #[tokio::test]

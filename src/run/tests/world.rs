@@ -214,8 +214,8 @@ fn texts(batch: &RecordBatch) -> Vec<String> {
 #[async_trait]
 impl Sink for Shelf {
     fn plan(&mut self, input: &SinkInput) -> Result<SinkPlan, Vec<PlanError>> {
-        let stored = input.schema.fields().iter().map(|field| field.name().clone()).collect();
-        Ok(SinkPlan { stored, identity: json!({}), targets: vec!["shelf".to_owned()], warnings: Vec::new() })
+        let stored: Vec<_> = input.schema.fields().iter().map(|field| field.name().clone()).collect();
+        Ok(SinkPlan { written: stored.clone(), stored, identity: json!({}), targets: vec!["shelf".to_owned()], warnings: Vec::new() })
     }
     fn capabilities(&self) -> SinkCapabilities {
         SinkCapabilities { replace: true, delivery: Delivery::ExactlyOnce }

@@ -129,6 +129,12 @@ enum Kind {
     Keyed(Keyed),
 }
 
+impl Kind {
+    fn of(plan: &DedupePlan) -> Self {
+        if plan.is_series_time() { Self::Series(Series::default()) } else { Self::Keyed(Keyed::default()) }
+    }
+}
+
 /// The dedupe stage of one pipeline.
 pub struct Deduper {
     plan: DedupePlan,
@@ -142,7 +148,7 @@ impl Deduper {
     /// # Errors
     /// When the store cannot be read.
     pub fn new(plan: DedupePlan, store: Arc<dyn Store>) -> Result<Self, StageError> {
-        let kind = if plan.is_series_time() { Kind::Series(Series::default()) } else { Kind::Keyed(Keyed::default()) };
+        let kind = Kind::of(&plan);
         Ok(Self { plan, store, kind })
     }
 
@@ -171,6 +177,11 @@ impl Deduper {
     /// What the store holds is the truth: a new epoch begins. Right also after a commit whose outcome is unknown.
     pub fn abort(&mut self) {
         self.layout_mut().abort();
+    }
+
+    /// As [`Deduper::abort`]; and nothing is kept in memory until the next batch. For the time between runs, which may be hours.
+    pub fn rest(&mut self) {
+        self.kind = Kind::of(&self.plan);
     }
 
     fn layout(&self) -> &dyn Layout {

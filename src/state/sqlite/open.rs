@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use pipeline_contract::{Category, Disk, RealDisk, StageError};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::SqliteStore;
 
@@ -61,7 +61,9 @@ impl Refusal {
     fn is_damage(&self) -> bool {
         match self {
             Self::Damaged(_) => true,
-            Self::Sqlite(error) => matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
+            Self::Sqlite(error) => {
+                is_unreadable(error) || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            }
             Self::Io(_) | Self::Newer(_) => false,
         }
     }
@@ -80,7 +82,7 @@ impl Refusal {
                 Category::Storage,
                 format!("{}: the state is from a newer version {version}; this program knows {SCHEMA_VERSION}", file.display()),
             )
-            .help("use the newer program, or another folder with --state-dir"),
+            .help("use the newer program; or, to stay with this one, move that file away, then `pipeline state rebuild FILE`"),
             Self::Damaged(detail) => damaged(file, &detail),
         }
     }
@@ -162,13 +164,46 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
         create.commit()?;
         // SQLite syncs the file; its name, and those of the folders just made, are ours to make durable.
         dir.ancestors().take(made + 1).try_for_each(|dir| RealDisk.sync_dir(dir))?;
-    } else if fs::metadata(file)?.len() <= checked_bytes {
-        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            return Err(Refusal::Damaged(verdict));
+    } else if checked_bytes > 0 {
+        let whole = fs::metadata(file)?.len() <= checked_bytes;
+        let ours = Connection::open_in_memory()?;
+        ours.execute_batch(SCHEMA)?;
+        if tables(&connection)? != tables(&ours)? {
+            return Err(Refusal::Damaged("its tables are not those of a state".to_owned()));
         }
+        // The full check also compares tables with their indexes: a key that is damaged in one of them would not be found, and its rows stored
+        // again.
+        if whole {
+            let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+            if verdict != "ok" {
+                return Err(Refusal::Damaged(verdict));
+            }
+        }
+        read_through(&connection.transaction()?, whole)?;
     }
     Ok(SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) })
+}
+
+/// Tables and indexes as they were declared.
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut select = connection.prepare("SELECT type || ' ' || name || ' ' || tbl_name || ' ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1")?;
+    select.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Reads what every run reads first, or all but the dedupe state, so that values that cannot be read are told before anything is done.
+fn read_through(tx: &Transaction<'_>, whole: bool) -> rusqlite::Result<()> {
+    super::fact::<crate::state::Binding>(tx, "binding")?;
+    super::last(tx)?;
+    super::history::open_run(tx)?;
+    if whole {
+        let mut records = tx.prepare("SELECT sink, key, value FROM record")?;
+        let mut record =
+            |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, super::Json<serde_json::Value>>(2)?));
+        records.query_map([], &mut record)?.try_for_each(|record| record.map(|_| ()))?;
+        super::history::runs(tx, usize::MAX)?;
+        super::history::ticks(tx, usize::MAX)?;
+    }
+    Ok(())
 }
 
 /// A connection to a state that is there.
@@ -268,20 +303,23 @@ fn put_aside(file: &Path) -> std::io::Result<PathBuf> {
 
 fn damaged(file: &Path, detail: &str) -> StageError {
     StageError::operator(Category::Storage, format!("the state {} is damaged: {detail}", file.display()))
-        .help("`pipeline state rebuild` makes a new one from what is stored")
+        .help("`pipeline state rebuild FILE` makes a new one from what is stored; the damaged one is kept beside it")
+}
+
+/// A value that is there and is not what it should be.
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    matches!(error, Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..) | Error::InvalidColumnType(..) | Error::Utf8Error(..))
 }
 
 /// What an SQLite error means to the operator.
 pub(super) fn fault(file: &Path, doing: &str, error: &rusqlite::Error) -> StageError {
     let message = |what: &str| format!("cannot {doing}: {} {what} ({error})", file.display());
     let operator = |what: &str, help: &str| StageError::operator(Category::Storage, message(what)).help(help);
-    let code = match error {
-        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..) => {
-            return damaged(file, &error.to_string());
-        }
-        _ => error.sqlite_error_code(),
-    };
-    match code {
+    if is_unreadable(error) {
+        return damaged(file, &error.to_string());
+    }
+    match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(file, &error.to_string()),
         Some(ErrorCode::DiskFull) => operator("does not fit the disk any more", "make room on the disk"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {

@@ -171,6 +171,57 @@ fn a_value_that_cannot_be_read_is_damage() {
 }
 
 #[test]
+fn after_a_commit_that_reported_an_error_the_state_is_opened_anew_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = SqliteStore::open(dir.path()).unwrap();
+    // A limit of this connection alone: whoever opens the file anew is rid of it.
+    store.connection.lock().unwrap().pragma_update(None, "max_page_count", 1).unwrap();
+    let chunks = vec![(ChunkKey { series: b"x".to_vec(), chunk: 0 }, vec![7; 1_000_000])];
+    let large = EpochCommit { dedupe: DedupeChanges { chunks, ..DedupeChanges::default() }, ..commit(2, "r") };
+    store.commit_epoch(&large).unwrap_err();
+    store.reopen().unwrap();
+    assert_eq!(store.last_epoch().unwrap().unwrap().0, 1, "what failed does not count");
+    store.commit_epoch(&large).unwrap();
+    assert_eq!(store.last_epoch().unwrap().unwrap().0, 2);
+    drop(store);
+    let store = SqliteStore::open(dir.path()).unwrap();
+    assert_eq!((store.last_epoch().unwrap().unwrap().0, store.dedupe_size().unwrap()), (2, (101, 0)));
+}
+
+#[test]
+fn a_state_that_cannot_be_opened_anew_answers_nothing_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let (file, aside) = (dir.path().join("state.db"), dir.path().join("aside.db"));
+    store.connection.lock().unwrap().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    fs::rename(&file, &aside).unwrap();
+    fs::create_dir(&file).unwrap();
+    let error = store.reopen().unwrap_err();
+    assert!(error.message.contains("state.db"), "{error}");
+    store.last_epoch().unwrap_err();
+    store.commit_epoch(&commit(2, "r")).unwrap_err();
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&aside, &file).unwrap();
+    store.reopen().unwrap();
+    assert_eq!(store.last_epoch().unwrap().unwrap().0, 1);
+    store.commit_epoch(&commit(2, "r")).unwrap();
+}
+
+#[test]
+fn damage_in_what_every_run_reads_first_is_found_when_it_is_opened() {
+    for damage in ["UPDATE fact SET value = '{'", "UPDATE run SET rows = '['", "UPDATE split SET rows = 'x'"] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        Connection::open(dir.path().join("state.db")).unwrap().execute_batch(damage).unwrap();
+        let error = SqliteStore::open(dir.path()).expect_err(damage);
+        assert!(error.unusable && error.message.contains("state.db is damaged"), "{damage}: {error}");
+        assert!(error.help.as_deref().unwrap().contains("pipeline state rebuild FILE"));
+    }
+}
+
+#[test]
 fn a_folder_that_cannot_be_made_or_a_disk_that_is_full_says_so() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
