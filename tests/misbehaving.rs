@@ -140,9 +140,18 @@ fn a_limit_is_waited_out_whatever_its_hint_and_its_shape() {
 
 #[test]
 fn a_limit_that_outlasts_the_run_fails_by_name_and_at_once() {
-    let reply = Reply::Answer(Answer::json(429, &limited()).header("Retry-After", "80000"));
-    let run = each_fails_alone(&[("coin-limited", reply, "rate_limit", &["429", "Rate Limit"])]);
+    let server = Server::start();
+    server.fault(On::ohlc("coin-limited"), Reply::Answer(Answer::json(429, &limited()).header("Retry-After", "80000")));
+    // One after the other: the hint holds for all requests that come after it.
+    let room = room(&server, &Recipe::new().coins(&["bitcoin", "coin-limited"]).run("concurrency = 1"));
+    let run = room.once(FILE);
+    run.exits(3).split_ok("bitcoin").split_failed("coin-limited", "rate_limit", &["429", "Rate Limit"]);
     assert!(run.took < Duration::from_secs(20), "{run}");
+    assert!(room.hours("coin-limited").is_empty());
+    stored_whole(&room, &server, &["bitcoin"]);
+    server.behave();
+    room.once(FILE).exits(0);
+    stored_whole(&room, &server, &["coin-limited"]);
 }
 
 // Answers that do not come, not whole, or that are something else.

@@ -66,11 +66,15 @@ pub(crate) fn by_status(response: &Response) -> Option<StageError> {
     Some(error)
 }
 
+/// What to do about TLS.
+const CERTIFICATES: &str = "check the base URL, and this machine's clock and certificates; behind a proxy that opens TLS, add its authority to the \
+     system's, or name a PEM file with it in SSL_CERT_FILE";
+
 /// Who must act when there was no answer.
 pub(crate) fn by_fault(fault: TransportError) -> StageError {
     match fault.fault {
         TransportFault::Connect | TransportFault::Timeout | TransportFault::Broken => StageError::transient(Category::Network, fault.message),
-        TransportFault::Tls => StageError::operator(Category::Network, fault.message).help("check the base URL and this machine's certificates"),
+        TransportFault::Tls => StageError::operator(Category::Network, fault.message).help(CERTIFICATES),
         TransportFault::Request => StageError::operator(Category::Network, fault.message).help("check the base URL"),
     }
 }

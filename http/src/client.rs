@@ -19,6 +19,7 @@ use crate::classify::{Classifier, Response, by_fault, by_status, hint_of};
 use crate::config::HttpConfig;
 use crate::exchange::{Failed, exchange, seconds, size};
 use crate::hints::wait_hint;
+use crate::mask::Mask;
 use crate::transport::ConnectTimeout;
 
 /// No run is held up longer than this by one wait, whatever the far side asks for: the run ends and the next tick tries again.
@@ -37,7 +38,7 @@ pub enum ClientFault {
         host: String,
     },
     /// The key cannot be sent in a header.
-    #[error("the key holds characters that no HTTP header may have")]
+    #[error("the key holds characters that no key has: a line break, a control character, or one that is not ASCII")]
     Key,
     /// Another option cannot be used.
     #[error("`http.{option}`: {message}")]
@@ -55,7 +56,7 @@ impl ClientFault {
         match self {
             Self::BaseUrl(_) => "write it as \"https://api.example.com/v1\"".to_owned(),
             Self::InsecureKey { host } => format!("use https://, or name the host: `http.allow_insecure_key = [\"{host}\"]`"),
-            Self::Key => "check the variable that it comes from for quotes and line breaks".to_owned(),
+            Self::Key => "check where it comes from for line breaks, and for signs that came along when it was copied".to_owned(),
             Self::Option { .. } => "leave it out to have its default".to_owned(),
         }
     }
@@ -64,7 +65,7 @@ impl ClientFault {
 struct Key {
     header: HeaderName,
     value: HeaderValue,
-    secret: Secret,
+    mask: Option<Mask>,
 }
 
 /// Asks one host, politely.
@@ -129,10 +130,12 @@ impl HttpClient {
         if self.base.scheme() != "https" && !is_this_machine(host) && !self.config.allow_insecure_key.iter().any(|h| h.eq_ignore_ascii_case(host)) {
             return Err(ClientFault::InsecureKey { host: host.to_owned() });
         }
-        let mut value = HeaderValue::from_str(key.expose()).map_err(|_| ClientFault::Key)?;
+        // A header may have more than visible ASCII, but a key never does: it is a sign that came along when the key was copied.
+        let visible = key.expose().bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let mut value = HeaderValue::from_str(key.expose()).ok().filter(|_| visible).ok_or(ClientFault::Key)?;
         value.set_sensitive(true);
         self.scope.key = fingerprint(key);
-        self.key = Some(Arc::new(Key { header, value, secret: key.clone() }));
+        self.key = Some(Arc::new(Key { header, value, mask: Mask::of(key) }));
         Ok(self)
     }
 
@@ -250,7 +253,8 @@ impl HttpClient {
         let timeout = self.config.timeout.0.min(run.time_left());
         let spend = || run.ports.budget.spend(&self.scope, 1);
         let response = match exchange(run, self.request(url)?, timeout, self.config.max_body, spend).await {
-            Ok(response) => response,
+            // Nothing beyond this line sees an echo of the key: not a classifier, not a row, not a message that would cut it in two.
+            Ok(response) => self.without_key(response),
             Err(Failed::Cancelled) => return Err(Failure::cancelled()),
             Err(Failed::Fault(fault)) => return Err(Failure { retry: true, ..Failure::last(by_fault(fault)) }),
             Err(Failed::Stage(error)) => return Err(Failure::bare(error)),
@@ -259,14 +263,12 @@ impl HttpClient {
                 return Err(Failure::last(StageError::split(Category::ServerError, message).help("if it should be, raise `http.max_body`")));
             }
         };
-        let judge = |response: &Response| match (self.classify)(response).or_else(|| by_status(response)) {
-            Some(error) => Err(error),
-            None => parse(response),
-        };
-        let error = match judge(&response) {
-            Ok(value) => return Ok(value),
-            // A message that quotes the body may have cut an echoed key in two, which no redacting of the message would find.
-            Err(error) => self.without_key(&response).and_then(|response| judge(&response).err()).unwrap_or(error),
+        let error = match (self.classify)(&response).or_else(|| by_status(&response)) {
+            Some(error) => error,
+            None => match parse(&response) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            },
         };
         let limited = error.category == Category::RateLimit;
         let hint = hint_of(&error).or_else(|| wait_hint(&response.headers, limited, run.ports.clock.now()));
@@ -332,15 +334,17 @@ impl HttpClient {
         error
     }
 
-    /// The answer with `***` for the key, if it holds it.
-    fn without_key(&self, response: &Response) -> Option<Response> {
-        let key = self.key.as_ref()?.secret.expose();
-        let body = String::from_utf8_lossy(&response.body);
-        body.contains(key).then(|| Response { body: Bytes::from(body.replace(key, "***")), ..response.clone() })
+    /// The answer with `***` for the key.
+    fn without_key(&self, mut response: Response) -> Response {
+        if let Some(mask) = self.key.as_ref().and_then(|key| key.mask.as_ref()) {
+            mask.headers(&mut response.headers);
+            response.body = mask.body(&response.body).unwrap_or(response.body);
+        }
+        response
     }
 
     fn redact(&self, text: &str) -> String {
-        self.key.as_ref().map_or_else(|| text.to_owned(), |key| text.replace(key.secret.expose(), "***"))
+        self.key.as_ref().and_then(|key| key.mask.as_ref()).map_or_else(|| text.to_owned(), |mask| mask.text(text))
     }
 }
 
@@ -395,8 +399,9 @@ fn authority(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// `localhost` and loopback addresses (RFC 6761, 6.3; RFC 1122, 3.2.1.3; RFC 4291, 2.5.3).
-fn is_this_machine(host: &str) -> bool {
+/// `localhost` and loopback addresses (RFC 6761, 6.3; RFC 1122, 3.2.1.3; RFC 4291, 2.5.3). Not names below `localhost`: not every system
+/// keeps them from its name server.
+pub(crate) fn is_this_machine(host: &str) -> bool {
     let address: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
-    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

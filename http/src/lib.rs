@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod exchange;
 mod hints;
+mod mask;
 mod transport;
 
 pub use classify::{Classifier, Response, excerpt};

@@ -11,6 +11,7 @@ use pipeline_contract::{Body, Transport, TransportError, TransportFault, async_t
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Url};
 
+use crate::client::is_this_machine;
 use crate::exchange::seconds;
 
 /// How long a request may take to connect: an extension of the request, as [`Transport::send`] knows one time alone.
@@ -22,14 +23,45 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many redirects within one host are followed.
 const REDIRECTS: usize = 5;
 
-/// HTTP over the network, on `reqwest`: TLS by rustls with ring and the system's certificates, gzip undone piece by piece, the system's
-/// proxy settings. A redirect is followed to the same scheme, host and port only, as the key goes with it.
+/// HTTP over the network, on `reqwest`: TLS 1.2 and 1.3 by rustls with ring and the system's certificates, gzip undone piece by piece, the
+/// system's proxy settings. A redirect is followed to the same scheme, host and port only, as the key goes with it.
+///
+/// Requests to this machine go past any proxy: a key may be sent to it over plain `http://`, and a proxy is somewhere else.
 ///
 /// It must be used within a tokio runtime that has I/O and time.
 #[derive(Debug, Default)]
 pub struct ReqwestTransport {
-    /// One for each connect timeout in use, which is mostly one.
-    clients: Mutex<HashMap<Duration, Client>>,
+    /// One for each way to connect in use, which is mostly one.
+    clients: Mutex<HashMap<Way, Client>>,
+}
+
+/// How to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Way {
+    connect_timeout: Duration,
+    to: To,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum To {
+    /// By the system's proxy, if there is one.
+    Elsewhere,
+    ThisMachine,
+    /// Without certificates, which a system may not have.
+    ThisMachinePlainly,
+}
+
+impl Way {
+    fn of(request: &http::Request<Bytes>) -> Self {
+        let connect_timeout = request.extensions().get::<ConnectTimeout>().map_or(DEFAULT_CONNECT_TIMEOUT, |connect| connect.0);
+        let uri = request.uri();
+        let to = match uri.scheme_str() {
+            _ if !uri.host().is_some_and(is_this_machine) => To::Elsewhere,
+            Some("http") => To::ThisMachinePlainly,
+            _ => To::ThisMachine,
+        };
+        Self { connect_timeout, to }
+    }
 }
 
 impl ReqwestTransport {
@@ -38,29 +70,31 @@ impl ReqwestTransport {
         Self::default()
     }
 
-    fn client(&self, connect_timeout: Duration) -> Result<Client, TransportError> {
+    fn client(&self, way: Way) -> Result<Client, TransportError> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&connect_timeout) {
+        if let Some(client) = clients.get(&way) {
             return Ok(client.clone());
         }
         // The one provider of this program. An error means that it is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .connect_timeout(connect_timeout)
-            .gzip(true)
-            .redirect(Policy::custom(follow))
-            .referer(false)
-            .build()
-            .map_err(|error| fault(error, connect_timeout))?;
-        Ok(clients.entry(connect_timeout).or_insert(client).clone())
+        let mut builder = Client::builder().connect_timeout(way.connect_timeout).gzip(true).redirect(Policy::custom(follow)).referer(false);
+        if way.to != To::Elsewhere {
+            builder = builder.no_proxy();
+        }
+        if way.to == To::ThisMachinePlainly {
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|error| fault(error, way.connect_timeout))?;
+        Ok(clients.entry(way).or_insert(client).clone())
     }
 }
 
 #[async_trait]
 impl Transport for ReqwestTransport {
     async fn send(&self, request: http::Request<Bytes>, timeout: Duration) -> Result<http::Response<Box<dyn Body>>, TransportError> {
-        let connect_timeout = request.extensions().get::<ConnectTimeout>().map_or(DEFAULT_CONNECT_TIMEOUT, |connect| connect.0);
-        let client = self.client(connect_timeout)?;
+        let way = Way::of(&request);
+        let connect_timeout = way.connect_timeout;
+        let client = self.client(way)?;
         let request = reqwest::Request::try_from(request).map_err(|error| fault(error, connect_timeout))?;
         let answer = tokio::time::timeout(timeout, client.execute(request)).await;
         let answer =
@@ -117,7 +151,7 @@ fn fault(error: reqwest::Error, connect_timeout: Duration) -> TransportError {
         return made(TransportFault::Request, &refused.to_string());
     }
     if let Some(tls) = chain().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
-        return made(TransportFault::Tls, &format!("no secure connection: {tls}"));
+        return made(TransportFault::Tls, &format!("no secure connection: {}", tls_fault(tls)));
     }
     if error.is_builder() || error.is_redirect() {
         return made(TransportFault::Request, &format!("the request cannot be sent: {}", innermost(&error)));
@@ -143,6 +177,28 @@ fn fault(error: reqwest::Error, connect_timeout: Duration) -> TransportError {
         _ if error.is_decode() => made(TransportFault::Broken, &format!("the body cannot be read: {}", innermost(&error))),
         _ => made(TransportFault::Broken, &format!("the connection broke: {}", innermost(&error))),
     }
+}
+
+/// What is wrong with a connection's security: in plain words first, then in those of who knows.
+fn tls_fault(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Certificate;
+    let said = match error {
+        rustls::Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => "the server's certificate has expired",
+        rustls::Error::InvalidCertificate(Certificate::NotValidYet | Certificate::NotValidYetContext { .. }) => {
+            "the server's certificate is not valid yet"
+        }
+        rustls::Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
+            "the server's certificate is for another host"
+        }
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => "nobody whom this machine trusts has signed the server's certificate",
+        rustls::Error::InvalidCertificate(_) => "the server's certificate is not sound",
+        rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => {
+            "the server does not speak TLS 1.2 or 1.3 as it is spoken today"
+        }
+        rustls::Error::General(cause) => return cause.clone(),
+        _ => return error.to_string(),
+    };
+    format!("{said} ({error})")
 }
 
 /// The cause of an error. `io::Error` hides the error it wraps behind that error's own cause, so it is asked for first.

@@ -404,7 +404,8 @@ async fn the_key_is_in_no_message_and_no_log() {
     let writer = log.clone();
     let subscriber =
         tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing_subscriber::filter::LevelFilter::TRACE).with_writer(move || writer.clone());
-    let guard = tracing::subscriber::set_default(subscriber.finish());
+    // For the whole process: one for this thread alone hears nothing of a place that another thread reached first.
+    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
     let echo = format!("{}your key {KEY} is {KEY}", "x".repeat(180));
     for status in [200, 400, 401, 503] {
         for body in [echo.clone(), format!(r#"{{"error":"{echo}"}}"#), format!(r#"{{"error":"bad {KEY}"}}"#), format!("<p>{KEY}</p>")] {
@@ -414,10 +415,32 @@ async fn the_key_is_in_no_message_and_no_log() {
             assert!(!shown.contains(KEY) && !shown.contains("CG-top-"), "{shown}");
         }
     }
-    drop(guard);
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("trying again") && log.contains("attempt=4") && log.contains("api.example.com"), "{log}");
     assert!(!log.contains(KEY) && !log.contains("CG-top-"), "{log}");
+}
+
+#[tokio::test]
+async fn an_echo_of_the_key_reaches_neither_rows_nor_headers_nor_a_classifier() {
+    let client = client().classify(|response| {
+        assert!(!String::from_utf8_lossy(&response.body).contains(KEY) && !format!("{:?}", response.headers).contains(KEY));
+        None
+    });
+    let body = format!(r#"{{"name":"coin {KEY}","url":"/?k=%43{}&n=1","id":7}}"#, &KEY[1..]);
+    let world = always(Answer::ok(body).header("x-echo", KEY));
+    let response = client.get(&world.run, &["x"], &[]).await.unwrap();
+    assert_eq!(response.json::<Value>().unwrap(), serde_json::json!({"name": "coin ***", "url": "/?k=***&n=1", "id": 7}));
+    assert_eq!(response.headers["x-echo"], "***");
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_secret_spoils_no_data() {
+    let client = HttpClient::new("https://api.example.com", &HttpConfig::default()).unwrap();
+    let client = client.key(HeaderName::from_static("x-key"), &Secret::new("12")).unwrap();
+    let world = answers([Answer::ok(r#"[12, 112.12, "12"]"#), Answer::status(404, "no key 12 in 1212")]);
+    assert_eq!(world.get(&client).await.unwrap(), serde_json::json!([12, 112.12, "12"]));
+    let error = world.get(&client).await.unwrap_err();
+    assert!(error.message.contains("no key *** in 1212"), "{error}");
 }
 
 #[test]
@@ -427,19 +450,52 @@ fn a_key_goes_over_plain_http_to_this_machine_or_a_named_host_alone() {
         let config = HttpConfig { allow_insecure_key: allow.iter().map(ToString::to_string).collect(), ..HttpConfig::default() };
         HttpClient::new(url, &config).unwrap().key(header.clone(), &Secret::new(KEY))
     };
-    for url in ["https://a.example", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1", "http://api.localhost"] {
+    for url in [
+        "https://a.example",
+        "http://localhost:1",
+        "http://LocalHost",
+        "http://127.0.0.1:1",
+        "http://127.0.0.2",
+        "http://127.1",
+        "http://2130706433",
+        "http://[::1]:1",
+    ] {
         assert!(with(url, &[]).is_ok(), "{url}");
     }
-    for url in ["http://a.example", "http://10.0.0.1", "http://localhost.example", "http://127.0.0.1.example"] {
-        let fault = with(url, &[]).unwrap_err();
+    let elsewhere = [
+        "http://a.example",
+        "http://10.0.0.1",
+        "http://0.0.0.0",
+        "http://[::]",
+        "http://[::ffff:127.0.0.1]",
+        "http://128.0.0.1",
+        "http://localhost.example",
+        "http://localhost.evil.com",
+        "http://localhost.",
+        "http://api.localhost",
+        "http://127.0.0.1.nip.io",
+        "http://127.0.0.1%2eevil.com",
+    ];
+    for url in elsewhere {
+        let fault = with(url, &["evil.com", "example", "0.0.1", ""]).unwrap_err();
         assert!(matches!(fault, ClientFault::InsecureKey { .. }), "{url}");
         assert!(fault.help().contains("allow_insecure_key"));
+        let ClientFault::InsecureKey { host } = fault else { unreachable!() };
+        assert!(with(url, &[&host]).is_ok(), "as the help says: {host}");
     }
     assert!(with("http://proxy.internal:3128", &["PROXY.internal"]).is_ok());
+    // What stands before an `@` is a name, not a host.
+    for url in ["http://127.0.0.1@evil.com", "http://localhost:80@evil.com", "http://a:b@127.0.0.1"] {
+        let fault = HttpClient::new(url, &HttpConfig::default()).unwrap_err();
+        assert!(matches!(fault, ClientFault::BaseUrl(_)) && fault.to_string().contains("a name or password has no place"), "{url}: {fault}");
+    }
     let client = HttpClient::new("http://a.example", &HttpConfig::default()).unwrap();
     assert!(client.clone().key(header.clone(), &Secret::default()).is_ok(), "no key, no harm");
-    let fault = HttpClient::new("https://a.example", &HttpConfig::default()).unwrap().key(header, &Secret::new("line\nbreak")).unwrap_err();
-    assert_eq!(fault, ClientFault::Key);
+    for key in ["line\nbreak", "line\r\nX-Evil: 1", "schlüssel-geheim", "nul\0nul", "\u{7f}delete"] {
+        let fault = HttpClient::new("https://a.example", &HttpConfig::default()).unwrap().key(header.clone(), &Secret::new(key)).unwrap_err();
+        assert_eq!(fault, ClientFault::Key, "{key:?}");
+        assert!(!format!("{fault} {fault:?} {}", fault.help()).contains(key));
+    }
 }
 
 #[test]

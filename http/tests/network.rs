@@ -263,6 +263,57 @@ async fn the_key_follows_no_redirect_to_another_host() {
     assert!(elsewhere.received_requests().await.unwrap().is_empty());
 }
 
+/// A client that follows redirects on the terms of the HTTP library strips `Authorization` and `Cookie`, and sends any other header on.
+#[tokio::test]
+async fn no_redirect_to_another_origin_is_followed_whatever_its_kind_and_place() {
+    let (server, elsewhere) = (MockServer::start().await, MockServer::start().await);
+    let port = server.address().port();
+    let targets = [
+        format!("{}/y?x-key=secret-key", elsewhere.uri()),
+        format!("//{}/y", elsewhere.address()),
+        format!("http://localhost:{port}/y"),
+        format!("http://127.0.0.2:{port}/y"),
+        format!("https://127.0.0.1:{port}/y"),
+        format!("http://127.0.0.1:{port}@{}/y", elsewhere.address()),
+    ];
+    for (n, target) in targets.iter().enumerate() {
+        for status in [301, 302, 303, 307, 308] {
+            for chain in [false, true] {
+                server.reset().await;
+                let first = if chain { "/z" } else { target };
+                Mock::given(path("/x")).respond_with(ResponseTemplate::new(status).insert_header("location", first)).mount(&server).await;
+                Mock::given(path("/z")).respond_with(ResponseTemplate::new(status).insert_header("location", target.as_str())).mount(&server).await;
+                // It would send the request back, whole.
+                let back = ResponseTemplate::new(302).insert_header("location", format!("{}/end", server.uri()));
+                Mock::given(path("/y")).respond_with(back).mount(&elsewhere).await;
+                Mock::given(path("/end")).respond_with(ResponseTemplate::new(200).set_body_string("7")).mount(&server).await;
+
+                for key in [HeaderName::from_static("x-cg-pro-api-key"), HeaderName::from_static("authorization")] {
+                    let client = HttpClient::new(&server.uri(), &HttpConfig::default()).unwrap();
+                    let client = client.key(key, &Secret::new("secret-key")).unwrap();
+                    let error = client.get(&run(), &["x"], &[]).await.unwrap_err();
+                    assert_eq!((error.act, error.category), (Act::Operator, Category::Network), "{n} {status}: {error}");
+                    assert!(error.message.contains("which is another host") && !error.message.contains("secret-key"), "{error}");
+                }
+                assert!(elsewhere.received_requests().await.unwrap().is_empty(), "{target} was asked");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_location_that_is_no_url_is_no_way_to_leak() {
+    for location in
+        ["http://[", "ftp://127.0.0.1/secret-key", "javascript:alert(1)", "http://secret-key:x@127.0.0.1:1/", "http://Secret-Key.invalid/"]
+    {
+        let url = says(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")).await;
+        let client = HttpClient::new(&url, &once()).unwrap().key(HeaderName::from_static("x-key"), &Secret::new("secret-key")).unwrap();
+        let error = client.get(&run(), &["x"], &[]).await.unwrap_err();
+        assert!(!error.message.contains("secret-key"), "{location}: {error}");
+        assert_eq!(error.act, Act::Operator, "{location}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn tls_that_is_none_is_for_the_operator() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,7 +1,8 @@
 //! Faults of a pipeline file as people and as programs read them.
 //!
-//! [`render`] draws them in rustc's look, [`to_json`] gives one object each.
+//! [`render`] draws them in rustc's look, [`to_json`] gives one object each. Neither shows a key that stands in the file.
 
+mod hide;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -88,7 +89,8 @@ impl Diagnostic {
 /// One JSON object for each fault, in the order of the file.
 pub fn to_json(file: &SourceFile, errors: &[PlanError]) -> Vec<serde_json::Value> {
     // Text, numbers and nothing else: it cannot fail.
-    in_order(errors).into_iter().filter_map(|error| serde_json::to_value(Diagnostic::new(file, &error)).ok()).collect()
+    let hidden = hide::Hidden::of(&file.text);
+    in_order(errors).into_iter().filter_map(|error| serde_json::to_value(Diagnostic::new(file, &hidden.fault(&error))).ok()).collect()
 }
 
 /// So many faults of a file are told. Nobody reads more, and to find the line of each takes a walk through the file.

@@ -5,13 +5,17 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level as Mark, Origin, Renderer, Snippet, normalize_untrusted_str};
 use pipeline_contract::{Level, PlanError};
 
+use super::hide::Hidden;
 use super::{SourceFile, in_order};
 
 /// All faults in the order of the file, those of the whole file first, with an empty line between them.
 pub fn render(file: &SourceFile, errors: &[PlanError], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let hidden = Hidden::of(&file.text);
+    let file = &SourceFile { path: file.path.clone(), text: hidden.text().to_owned() };
     let mut out = String::new();
     for (n, error) in in_order(errors).into_iter().enumerate() {
+        let error = hidden.fault(&error);
         if n > 0 {
             out.push('\n');
         }

@@ -82,9 +82,12 @@ pub(crate) struct Style {
 }
 
 impl Style {
-    /// Does a spreadsheet take it for a formula? `'` is among them so that what is put before can be taken away again.
+    /// Does a spreadsheet take it for a formula? As OWASP lists them under "CSV Injection", full-width signs included. `'` is among them so
+    /// that what is put before can be taken away again.
     fn guarded(&self, text: &[u8]) -> bool {
-        self.guard && matches!(text.first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\''))
+        const WIDE: [&str; 4] = ["\u{ff1d}", "\u{ff0b}", "\u{ff0d}", "\u{ff20}"];
+        let first = matches!(text.first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\n' | b'\''));
+        self.guard && (first || WIDE.iter().any(|sign| text.starts_with(sign.as_bytes())))
     }
 
     fn quotes(&self, text: &[u8]) -> bool {

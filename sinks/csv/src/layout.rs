@@ -119,7 +119,7 @@ impl Layout {
     }
 
     fn header_line(&self) -> Vec<u8> {
-        let style = Style { guard: false, null: Vec::new(), ..self.style.clone() };
+        let style = Style { null: Vec::new(), ..self.style.clone() };
         let mut line = Vec::new();
         for (i, column) in self.columns.iter().enumerate() {
             if i > 0 {

@@ -100,6 +100,10 @@ fn formulas_are_guarded_and_come_back() {
     let rows = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "'=1", "plain", "a=b", ""].map(|a| Texts { a: a.to_owned(), b: None });
     assert_eq!(written("guard_formulas = true", &rows), "a,b\n'=1+1,\n'+1,\n'-1,\n'@x,\n'\tx,\n\"'\rx\",\n''=1,\nplain,\na=b,\n\"\",\n");
     assert!(written("guard_formulas = true\nnull = \"'=1\"", &[Texts { a: "=1".into(), b: Some("'=1".into()) }]).contains("\n\"'=1\",\"''=1\"\n"));
+    let rows = ["\n=1", "\u{ff1d}1", "\u{ff0b}1", "\u{ff0d}1", "\u{ff20}x"].map(|a| Texts { a: a.to_owned(), b: None });
+    assert_eq!(written("guard_formulas = true", &rows), "a,b\n\"'\n=1\",\n'\u{ff1d}1,\n'\u{ff0b}1,\n'\u{ff0d}1,\n'\u{ff20}x,\n");
+    let header = written("guard_formulas = true\ncolumns = [\"b\", { column = \"a\", as = \"=a\" }]", &[Texts { a: "x".into(), b: None }]);
+    assert_eq!(header, "b,'=a\n,x\n");
     // Numbers are none.
     assert!(written("guard_formulas = true", &[candle("a", "2026-05-19T15:00:00Z", -1.5)]).contains(",-1.5,"));
 }
