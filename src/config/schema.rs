@@ -117,7 +117,7 @@ fn inlined(schema: &mut Value, name: &str) {
                 *reference = format!("#/$defs/{name}{pointer}");
             }
             // Words of our own are for our own messages; and TOML has no null.
-            fields.retain(|key, value| !key.starts_with("x-") && !(key == "default" && value.is_null()));
+            fields.retain(|key, value| !(key.starts_with("x-") || key == "default" && value.is_null()));
             // `duration` means another format there than ours, and `uint64` none.
             fields.remove("format");
             without_null(fields);
