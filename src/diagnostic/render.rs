@@ -2,20 +2,21 @@
 
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level as Mark, Origin, Renderer, Snippet, normalize_untrusted_str};
+use annotate_snippets::{AnnotationKind, Group, Level as Mark, Origin, Patch, Renderer, Snippet, normalize_untrusted_str};
 use pipeline_contract::{Level, PlanError};
 
 use super::{SourceFile, in_order};
 
-/// All faults in the order of the file, those of the whole file first, with an empty line between them.
-pub fn render(file: &SourceFile, errors: &[PlanError], color: bool) -> String {
+/// All faults in the order of the file, those of the whole file first, with an empty line between them. `others` are the files that they
+/// may point into besides.
+pub fn render(file: &SourceFile, others: &[&SourceFile], errors: &[PlanError], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
     for (n, error) in in_order(errors).into_iter().enumerate() {
         if n > 0 {
             out.push('\n');
         }
-        for (n, line) in renderer.render(&[group(file, error)]).lines().enumerate() {
+        for (n, line) in renderer.render(&groups(file, others, error)).lines().enumerate() {
             // Without line numbers there is no margin: make one, so that all arrows stand below each other.
             if n > 0 && error.span.is_none() {
                 out.push(' ');
@@ -27,24 +28,37 @@ pub fn render(file: &SourceFile, errors: &[PlanError], color: bool) -> String {
     out
 }
 
-fn group<'a>(file: &'a SourceFile, error: &'a PlanError) -> Group<'a> {
+fn groups<'a>(file: &'a SourceFile, others: &[&'a SourceFile], error: &'a PlanError) -> Vec<Group<'a>> {
     let mark = match error.level {
         Level::Error => Mark::ERROR,
         Level::Warning => Mark::WARNING,
     };
     let path = one_line(&file.path.display().to_string());
     let title = mark.primary_title(one_line(&error.message)).id(error.code);
-    let group = match &error.span {
+    let mut group = match &error.span {
         Some(span) => {
             let label = error.label.as_deref().map(one_line);
             let place = AnnotationKind::Primary.span(first_line(file, span)).label(label);
-            title.element(Snippet::source(file.text.as_str()).path(path).annotation(place))
+            let here = error.related.iter().filter(|related| related.file.is_none());
+            let context = here.map(|related| AnnotationKind::Context.span(first_line(file, &related.span)).label(one_line(&related.label)));
+            title.element(Snippet::source(file.text.as_str()).path(path).annotation(place).annotations(context))
         }
         None => title.element(Origin::path(path)),
     };
-    match &error.help {
-        Some(help) => group.element(Mark::HELP.message(one_line(help))),
-        None => group,
+    for related in &error.related {
+        if let Some(other) = related.file.as_ref().and_then(|path| others.iter().find(|other| other.path == *path)) {
+            let place = AnnotationKind::Context.span(first_line(other, &related.span)).label(one_line(&related.label));
+            group = group.element(Snippet::source(other.text.as_str()).path(one_line(&other.path.display().to_string())).annotation(place));
+        }
+    }
+    match (&error.help, &error.suggestion) {
+        (help, Some(edit)) => {
+            let help = one_line(help.as_deref().unwrap_or("write it so"));
+            let patch = Patch::new(file.clamp(&edit.span), edit.replacement.clone());
+            vec![group, Mark::HELP.secondary_title(help).element(Snippet::source(file.text.as_str()).patch(patch))]
+        }
+        (Some(help), None) => vec![group.element(Mark::HELP.message(one_line(help)))],
+        (None, None) => vec![group],
     }
 }
 

@@ -145,11 +145,17 @@ impl<'s> Typing<'s, '_> {
             (Some(wanted), Some(value)) if typed.iter().any(|start| message.starts_with(start)) => {
                 let fault = say(format!("expected {wanted}, found {}", found(value)));
                 match value.as_str().and_then(|text| nearest(text, variants.iter().copied())) {
-                    Some(name) => fault.help(format!("did you mean \"{name}\"?")),
+                    Some(name) => fault.at(span.clone()).meant(format_args!("\"{name}\""), format!("\"{name}\"")),
                     None => fault,
                 }
             }
-            _ => say(message.to_owned()),
+            _ => match message.split_once("; ") {
+                Some((what, help)) => match help.strip_prefix("did you mean ").and_then(|meant| meant.strip_suffix('?')) {
+                    Some(meant) if !meant.contains('\\') => say(what.to_owned()).at(span.clone()).meant(meant, meant),
+                    _ => say(what.to_owned()).help(help),
+                },
+                None => say(message.to_owned()),
+            },
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Rules over whole rows.
 
+use std::ops::Range;
+
 use pipeline_contract::arrow::{Array, RecordBatch, Schema, SchemaRef};
 use pipeline_contract::{ColumnType, PlanError, Spanned, StageError};
 use pipeline_expr::Expr;
@@ -19,7 +21,7 @@ pub(super) struct Rule {
 }
 
 enum Test {
-    Holds { expr: Expr, text: String },
+    Holds { expr: Expr, text: String, span: Range<usize> },
     Envelope(Prices),
     Positive(Prices),
     NonNegative(Column),
@@ -43,7 +45,7 @@ impl Rule {
             (Some(text), None) => {
                 faults.extend(unused(rule, "a rule with `expr`", &[]));
                 let text_in_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-                compile_condition(text, schema).map(|expr| Test::Holds { expr, text: text_in_one_line })
+                compile_condition(text, schema).map(|expr| Test::Holds { expr, text: text_in_one_line, span: text.span() })
             }
             (None, Some(kind)) => planned_kind(schema, rule, kind, &mut faults),
             (Some(_), Some(kind)) => {
@@ -76,9 +78,21 @@ impl Rule {
         &self.name
     }
 
+    /// W004 when it says the same of every row.
+    pub(super) fn constant(&self) -> Option<PlanError> {
+        let Test::Holds { expr, span, .. } = &self.test else { return None };
+        let (what, so) = match expr.constant()? {
+            Some(true) => ("true", "no row breaks it"),
+            Some(false) => ("false", "every row breaks it"),
+            None => ("unknown (null)", "no row breaks it"),
+        };
+        let fault = PlanError::warning("W004", format!("this rule is always {what}: {so}")).at(span.clone());
+        Some(fault.help(if what.starts_with('u') { "to ask for null write IS NULL" } else { "name a column in it, or take the rule away" }))
+    }
+
     pub(super) fn broken(&self, batch: &RecordBatch) -> Result<Vec<Broken>, StageError> {
         match &self.test {
-            Test::Holds { expr, text } => {
+            Test::Holds { expr, text, .. } => {
                 let (holds, errors) = expr.matches_each(batch).map_err(|error| unfit(&error))?;
                 let mut broken = Vec::new();
                 // Unknown passes. A row with an error is null in `holds`.
@@ -100,7 +114,7 @@ impl Rule {
     pub(super) fn message(&self, batch: &RecordBatch, broken: &Broken) -> Result<String, StageError> {
         let why = match (&broken.why, &self.test) {
             (Some(why), _) => why.clone(),
-            (None, Test::Holds { expr, text }) => {
+            (None, Test::Holds { expr, text, .. }) => {
                 let values = expr.columns().iter().filter_map(|name| Some(format!("{name} = {}", cell(batch.column_by_name(name)?, broken.row))));
                 let values = values.collect::<Vec<_>>().join(", ");
                 match (&self.message, values.is_empty()) {
