@@ -64,26 +64,84 @@ impl Broken {
     }
 }
 
-/// E001, in words for people who did not write the parser; of several on one line the first, which the others follow from.
+/// E001, in words for people who did not write the parser, without those that follow from another.
 pub(super) fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<PlanError> {
-    let line = |fault: &PlanError| fault.span.as_ref().map(|span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
-    let mut faults: Vec<PlanError> = errors.iter().map(|error| syntax_fault(text, error)).collect();
-    faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
-    faults.dedup_by_key(|fault| line(fault));
+    let mut errors: Vec<(Range<usize>, &str)> = errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message())).collect();
+    errors.sort_by_key(|(span, _)| span.start);
+    let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+    let mut faults: Vec<PlanError> = Vec::new();
+    // A list that is not closed takes in what comes after it.
+    if let Some((_, message)) = errors.last()
+        && message.starts_with("unclosed array")
+        && let Some(open) = unclosed(text, &errors)
+    {
+        errors.retain(|(span, _)| span.start < open.start);
+        let fault = PlanError::new("E001", "this list is not closed").at(open.clone());
+        let end = text[open.start..].find('\n').map_or(text.len(), |end| open.start + end);
+        let fault = fault.help("write `]` where it ends");
+        // Where its line looks whole the end is known.
+        let rest = text[open.start..end].trim_end();
+        faults.push(if rest.contains('#') || rest.ends_with(['[', ',']) { fault } else { fault.suggest(open.start + rest.len()..open.start + rest.len(), "]") });
+    }
+    let mut table_twice = None;
+    for (span, message) in errors {
+        let this = line(span.start);
+        let on_header = text.lines().nth(this).is_some_and(|line| line.trim_start().starts_with('['));
+        if on_header {
+            table_twice = message.starts_with("duplicate key").then_some(this);
+        } else if message.starts_with("duplicate key")
+            && let Some(header) = table_twice
+        {
+            // The keys of a table that stands twice stand twice.
+            let other = text.lines().skip(header + 1).take(this - header).any(|line| line.trim_start().starts_with('['));
+            if !other {
+                continue;
+            }
+        }
+        if faults.iter().any(|known| known.span.as_ref().is_some_and(|known| line(known.start) == this)) {
+            continue;
+        }
+        faults.push(syntax_fault(text, span, message));
+    }
     faults
 }
 
-fn syntax_fault(text: &str, error: &toml::de::Error) -> PlanError {
-    let span = error.span().unwrap_or(0..0);
+/// The bracket of the list that takes in the rest of the file.
+fn unclosed(text: &str, errors: &[(Range<usize>, &str)]) -> Option<Range<usize>> {
+    let header = |at: usize| text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    // The first place where a header or a key stands in a list: the list began before.
+    let first = errors.iter().map(|(span, _)| span.start).find(|at| {
+        let start = header(*at);
+        let line = text[start..].lines().next().unwrap_or_default().trim_start();
+        line.starts_with('[') || line.split_once('=').is_some_and(|(key, _)| !key.contains(['[', '"']) && *at < start + key.len() + 2)
+    });
+    let first = header(first.or_else(|| errors.last().map(|(span, _)| span.start))?);
+    let open = text.get(..first)?.rfind("= [").map(|at| at + 2).or_else(|| text.get(..first)?.rfind('['))?;
+    Some(open..open + 1)
+}
+
+fn syntax_fault(text: &str, span: Range<usize>, message: &str) -> PlanError {
     let fault = |message: &str| PlanError::new("E001", message).at(span.clone());
     let covered = text.get(span.clone()).unwrap_or_default();
-    match error.message() {
-        message if message.starts_with("string values must be quoted") && covered.is_empty() => fault("a value is missing"),
-        message if message.starts_with("string values must be quoted") => {
+    let line_end = text.get(span.start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |end| span.start + end);
+    let at_end = text.get(span.start..line_end).is_some_and(|rest| rest.trim().is_empty());
+    let insert = |fault: PlanError, sign: &str, help: &str| {
+        let fault = fault.help(help);
+        if at_end { fault.suggest(span.start..span.start, sign) } else { fault }
+    };
+    match message {
+        _ if message.starts_with("string values must be quoted") && covered.is_empty() => fault("a value is missing"),
+        _ if message.starts_with("string values must be quoted") => {
             let quoted = format!("\"{}\"", covered.trim().escape_debug());
-            fault("text stands in quotes").help(format!("write {quoted}")).suggest(span.clone(), quoted)
+            fault("text stands in quotes").help("put it in quotes").suggest(span.clone(), quoted)
         }
-        message if message.starts_with("duplicate key") => fault(&format!("`{}` stands twice", covered.trim())),
-        message => fault(message),
+        _ if message.starts_with("duplicate key") => fault(&format!("`{}` stands twice", covered.trim())).help("take one of them away"),
+        _ if message.starts_with("invalid basic string, expected `\"`") => insert(fault("this text is not closed"), "\"", "write `\"` where it ends"),
+        _ if message.starts_with("invalid literal string, expected `'`") => insert(fault("this text is not closed"), "'", "write `'` where it ends"),
+        _ if message.starts_with("unclosed table") => insert(fault("this header is not closed"), "]", "write `]` at its end"),
+        _ if message.starts_with("missing comma") => {
+            fault("a comma is missing between two entries of the list").help("write `,` between them").suggest(span.start..span.start, ", ")
+        }
+        _ => fault(message),
     }
 }

@@ -115,9 +115,12 @@ fn columns(typed: Config, config: &ConfigTable<'_>) -> Result<Vec<(Spanned<Strin
         (None, None, Some(columns)) if columns.is_empty() => return Err(columns.error("E044", "no column is derived")),
         (None, None, Some(columns)) => columns.into_inner().into_iter().collect(),
         (None, None, None) => {
-            return Err(PlanError::new("E044", "transform \"derive\" needs `column` and `expr`, or `columns`").at(config.span()));
+            return Err(PlanError::new("E044", "transform \"derive\" needs `column` and `expr`, or `columns`").at(config.span())
+                .help("as `columns = { spread = \"high - low\" }`"));
         }
-        (Some(column), None, None) => return Err(column.error("E044", "`column` needs an `expr` beside it")),
+        (Some(column), None, None) => {
+            return Err(column.error("E044", "`column` needs an `expr` beside it").help("it says what the column is, as `expr = \"high - low\"`"));
+        }
         (None, Some(expr), None) => return Err(expr.error("E044", "`expr` needs a `column` beside it, the name of what it computes")),
         (_, _, Some(columns)) => return Err(columns.error("E044", "`columns` stands instead of `column` and `expr`, not beside them")),
     };
