@@ -140,7 +140,8 @@ fn syntax_fault(text: &str, span: Range<usize>, message: &str) -> PlanError {
         _ if message.starts_with("invalid literal string, expected `'`") => insert(fault("this text is not closed"), "'", "write `'` where it ends"),
         _ if message.starts_with("unclosed table") => insert(fault("this header is not closed"), "]", "write `]` at its end"),
         _ if message.starts_with("missing comma") => {
-            fault("a comma is missing between two entries of the list").help("write `,` between them").suggest(span.start..span.start, ", ")
+            let after = text.get(..span.start).map_or(span.start, |before| before.trim_end().len());
+            fault("a comma is missing between two entries of the list").help("write `,` between them").suggest(after..after, ",")
         }
         _ => fault(message),
     }

@@ -288,5 +288,6 @@ fn not_a_table(key: &str, found: &DeValue<'_>) -> PlanError {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    PlanError::new("E012", format!("`{key}`: expected a table, found {what}"))
+    let header = if ["transforms"].contains(&key) { format!("[[{key}]]") } else { format!("[{key}]") };
+    PlanError::new("E012", format!("`{key}`: expected a table, found {what}")).help(format!("write the header `{header}`, and its keys below"))
 }

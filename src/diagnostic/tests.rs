@@ -8,7 +8,7 @@ fn file(text: &str) -> SourceFile {
 
 #[track_caller]
 fn check(text: &str, errors: &[PlanError], expected: &str) {
-    assert_eq!(render(&file(text), errors, false), expected);
+    assert_eq!(render(&file(text), &[], errors, false), expected);
 }
 
 #[test]
@@ -139,7 +139,7 @@ error[E012]: one two␛[31m
 #[test]
 fn color_is_only_color() {
     let errors = [PlanError::new("E012", "wrong").at(0..1).help("help")];
-    let colored = render(&file("a = 1\n"), &errors, true);
+    let colored = render(&file("a = 1\n"), &[], &errors, true);
     assert!(colored.contains("\u{1b}["));
     let mut plain = String::new();
     let mut rest = colored.as_str();
@@ -149,7 +149,7 @@ fn color_is_only_color() {
     }
     plain.push_str(rest);
     let trimmed: String = plain.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    assert_eq!(trimmed, render(&file("a = 1\n"), &errors, false));
+    assert_eq!(trimmed, render(&file("a = 1\n"), &[], &errors, false));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn programs_get_lines_and_columns_in_characters() {
     let text = "a = 1\nü = \"日\"\n";
     let start = text.find("\"日").unwrap();
     let error = PlanError::new("E012", "wrong").at(start..start + 5).label("here");
-    let json = to_json(&file(text), &[error, PlanError::new("E011", "missing").help("add it")]);
+    let json = to_json(&file(text), &[], &[error, PlanError::new("E011", "missing").help("add it")]);
     assert_eq!(
         json,
         [
@@ -199,11 +199,11 @@ proptest! {
                 PlanError { span, label: label.clone(), help: label.clone(), ..PlanError::new("E012", message.clone()) }
             })
             .collect();
-        let rendered = render(&file, &errors, color);
+        let rendered = render(&file, &[], &errors, color);
         prop_assert!(rendered.lines().all(|line| line.trim_end() == line), "{rendered:?}");
-        prop_assert_eq!(to_json(&file, &errors).len(), errors.len());
+        prop_assert_eq!(to_json(&file, &[], &errors).len(), errors.len());
         for error in &errors {
-            let said = Diagnostic::new(&file, error);
+            let said = Diagnostic::new(&file, &[], error);
             prop_assert!((said.line, said.column) <= (said.end_line, said.end_column));
         }
     }

@@ -58,21 +58,29 @@ impl Asked {
         let Self { requests, period, .. } = self;
         let host = &self.scope.host;
         let run = format!("{} a run, every {}", counted(*requests), HumanDuration(*period));
-        let fault = |message: String, least: f64| {
+        let fault = |message: String, help: String| {
             let fault = PlanError::new("E017", message).at(self.often.clone());
             let fault = match &self.much {
                 Some(much) => fault.related(much.clone(), format!("{} a run", counted(*requests))),
                 None => fault,
             };
-            fault.help(format!("a run every {} keeps to it; or ask for less in one run", rounded_up(least)))
+            fault.help(format!("{help}; or ask for less in one run"))
         };
         if let Some(most) = self.limits.per_minute.filter(|most| self.a_minute() > f64::from(most.get())) {
             let message = format!("{run}, is {} a minute: the budget of {host} allows {most}", figure(self.a_minute()));
-            faults.push(fault(message, *requests as f64 * 60.0 / f64::from(most.get())));
+            let least = rounded_up(*requests as f64 * 60.0 / f64::from(most.get()));
+            faults.push(fault(message, format!("a run every {least} keeps to it")));
         }
         if let Some(most) = self.limits.per_month.filter(|most| self.a_month() > *most as f64) {
-            let message = format!("{run}, is {} in a month of 31 days: the budget of {host} allows {}", figure(self.a_month()), figure(most as f64));
-            faults.push(fault(message, period.as_secs_f64() * self.a_month() / most.max(1) as f64));
+            let (runs, all, most) = (figure(self.ticks), figure(self.a_month()), figure(most as f64));
+            let message = format!("{} a run, {runs} times in a month of 31 days, is {all}: the budget of {host} allows {most}", counted(*requests));
+            let fit = self.limits.per_month.unwrap_or_default() / requests;
+            let help = match fit {
+                0 => "one run is more than that".to_owned(),
+                1 => "one run a month keeps to it".to_owned(),
+                _ => format!("{} runs a month keep to it, one every {}", figure(fit as f64), rounded_up(MONTH.num_seconds() as f64 / fit as f64)),
+            };
+            faults.push(fault(message, help));
         }
         if let (true, Some(most)) = (faults.is_empty(), self.limits.per_minute) {
             let takes = pace(*requests, most.get());

@@ -141,7 +141,7 @@ fn planned(file: &SourceFile) -> (Option<Plan>, String) {
     let (def, faults) = config::parse(file, &Env::default());
     assert_eq!(faults, [], "{}", file.text);
     let (plan, faults) = plan(&def.unwrap(), &registry());
-    (plan, render(file, &faults, false))
+    (plan, render(file, &[], &faults, false))
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn faults_of_several_stages_come_in_one_go() {
         let (def, _) = config::parse(&file, &Env::default());
         let (plan, faults) = plan(&def.unwrap(), &registry());
         assert!(plan.is_none());
-        (plan, render(&file, &faults, false))
+        (plan, render(&file, &[], &faults, false))
     };
     for part in ["E013", "toys.toml:3:8", "E040", "did you mean `close`?", "E012", "toys.toml:11:7"] {
         assert!(faults.contains(part), "{part} is not in\n{faults}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pipeline_contract::arrow::{Schema, SchemaRef};
 use pipeline_contract::{
-    BuildContext, ColumnType, Delivery, Doubt, Kind, Level, PlanError, Plugin, Sink, SinkInput, Source, Spanned, Stage, Transform, Trigger, nearest,
+    BuildContext, ColumnType, Delivery, Doubt, Kind, Level, PlanError, Plugin, Sink, SinkInput, Source, Spanned, Stage, Transform, Trigger, listed, nearest,
 };
 
 use super::together::{Facts, Write};
@@ -230,7 +230,7 @@ impl<'a> Wiring<'a, '_> {
                     meant.push(near.to_owned());
                     fault.meant(format_args!("`{near}`"), format!("\"{near}\""))
                 }
-                None => fault.help(format!("the columns here are {}", names.join(", "))),
+                None => fault.help(format!("the columns here are {}", listed(names))),
             });
         }
         (dedupe.keys.iter().map(|key| key.to_string()).collect(), meant)

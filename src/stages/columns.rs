@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pipeline_contract::arrow::array::{BooleanArray, RecordBatchOptions};
 use pipeline_contract::arrow::{Field, ArrayRef, RecordBatch, Schema, SchemaRef, select};
-use pipeline_contract::{ColumnType, PlanError, Spanned, StageError, nearest};
+use pipeline_contract::{ColumnType, PlanError, Spanned, StageError, listed, nearest};
 
 /// The place of a column that a pipeline file names.
 pub(crate) fn find(schema: &Schema, name: &Spanned<String>) -> Result<usize, PlanError> {
@@ -20,7 +20,7 @@ pub(crate) fn find(schema: &Schema, name: &Spanned<String>) -> Result<usize, Pla
                     let quotes = if name.span().len() == name.len() { "" } else { "\"" };
                     fault.meant(format_args!("`{near}`"), format!("{quotes}{near}{quotes}"))
                 }
-                None => fault.help(format!("the columns here are {}", known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))),
+                None => fault.help(format!("the columns here are {}", listed(known))),
             })
         }
     }

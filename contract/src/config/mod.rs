@@ -111,13 +111,23 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     closest(slips).or_else(|| closest(words.into_iter().filter(|(_, word)| longer(&word.to_lowercase()) || shorter(&word.to_lowercase())).collect()))
 }
 
+/// Names as a message lists them: `` `a`, `b` and 7 more ``.
+pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 | 1 => names.join(", "),
+        more => format!("{} and {more} more", names[..SHOWN].join(", ")),
+    }
+}
+
 /// E010 for a key that nobody knows.
 pub fn unknown_key(what: &str, key: &str, span: Range<usize>, known: &[&str]) -> PlanError {
     let error = PlanError::new("E010", format!("{what} has no key `{key}`")).at(span);
     match nearest(key, known.iter().copied()) {
         Some(name) => error.meant(format_args!("`{name}`"), name),
         None if known.is_empty() => error.help("it has no keys at all"),
-        None => error.help(format!("its keys are {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", "))),
+        None => error.help(format!("its keys are {}", listed(known.iter().copied()))),
     }
 }
 

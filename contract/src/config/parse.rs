@@ -77,7 +77,8 @@ impl<'s> Typing<'s, '_> {
                     let named = place::locate(&self.table.table, &span).map_or_else(|| path.clone(), |place| place.path);
                     let value = place::locate(&rest, &span).map(|place| place.value.clone());
                     self.note(&error, &span, &named, value.as_ref());
-                    self.walk.gone.insert(named);
+                    // A misspelt key is missing under neither of its names.
+                    self.walk.gone.extend([named, path.clone()]);
                     place::remove(&mut rest, &path);
                 }
                 None => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pipeline_contract::arrow::array::ArrayRef;
 use pipeline_contract::arrow::{RecordBatch, Schema, SchemaRef};
-use pipeline_contract::{Category, ColumnType, PlanError, SinkInput, SinkPlan, Spanned, StageError, nearest};
+use pipeline_contract::{Category, ColumnType, PlanError, SinkInput, SinkPlan, Spanned, StageError, listed, nearest};
 use pipeline_files::name::Decoded;
 use serde_json::json;
 
@@ -281,7 +281,7 @@ fn no_column(column: &Spanned<crate::config::Column>, schema: &SchemaRef) -> Pla
         // The name stands alone where the file has it as it is; a table has it beside its other name.
         Some(near) if column.span().len() == column.column.len() + 2 => error.meant(format_args!("`{near}`"), format!("\"{near}\"")),
         Some(near) => error.help(format!("did you mean `{near}`?")),
-        None => error.help(format!("the columns are {}", names().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))),
+        None => error.help(format!("the columns are {}", listed(names()))),
     }
 }
 

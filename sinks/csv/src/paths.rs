@@ -7,7 +7,7 @@ use chrono::format::{Fixed, Item, Numeric, Pad, Parsed};
 use pipeline_contract::arrow::array::cast::AsArray;
 use pipeline_contract::arrow::array::types::TimestampMicrosecondType;
 use pipeline_contract::arrow::{Array, RecordBatch, SchemaRef};
-use pipeline_contract::{Category, ColumnType, PlanError, StageError, Suggestion, instant, nearest};
+use pipeline_contract::{Category, ColumnType, PlanError, StageError, Suggestion, instant, listed, nearest};
 use pipeline_files::Root;
 use pipeline_files::name::{self, Decoded, Escape, encode};
 use regex::Regex;
@@ -263,7 +263,7 @@ fn part(checked: &Checked, schema: &SchemaRef, name: &str, format: Option<&[Item
         let error = PlanError::new("E031", format!("there is no column `{name}`"));
         return Err(match nearest(name, names()) {
             Some(near) => error.at(0..0).meant(format_args!("`{near}`"), near),
-            None => error.help(format!("the columns are {}", names().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))),
+            None => error.help(format!("the columns are {}", listed(names()))),
         });
     };
     let data_type = schema.field(column).data_type();

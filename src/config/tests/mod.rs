@@ -62,7 +62,7 @@ fn rendered(text: &str) -> String {
             faults.extend(stage.build(&Demo(kind), &cx).err().unwrap_or_default());
         }
     }
-    crate::diagnostic::render(&file, &faults, false)
+    crate::diagnostic::render(&file, &[], &faults, false)
 }
 
 #[track_caller]

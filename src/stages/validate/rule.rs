@@ -137,9 +137,18 @@ fn planned_kind(schema: &Schema, rule: &Spanned<RuleConfig>, kind: &Spanned<Rule
     let name = kind.name();
     let prices: [(&str, &Option<Spanned<String>>); 4] = [("open", &rule.open), ("high", &rule.high), ("low", &rule.low), ("close", &rule.close)];
     let mut missing = Vec::new();
-    let mut find = |given: &Option<Spanned<String>>, defaults: &[&str]| {
-        let found = number_column(schema, kind, given, defaults);
-        found.map_err(|fault| missing.push(fault)).ok()
+    let mut unnamed: Vec<(String, String)> = Vec::new();
+    let mut find = |given: &Option<Spanned<String>>, defaults: &[&str]| match number_column(schema, kind, given, defaults) {
+        Ok(column) => Some(column),
+        Err(Lack::Fault(fault)) => {
+            missing.push(fault);
+            None
+        }
+        Err(Lack::Unnamed) => {
+            let wanted = defaults.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+            unnamed.push((wanted, defaults.first().map(|key| format!("{key} = \"...\"")).unwrap_or_default()));
+            None
+        }
     };
     let test = match **kind {
         RuleKind::PriceEnvelope | RuleKind::PositivePrices => {
@@ -157,26 +166,38 @@ fn planned_kind(schema: &Schema, rule: &Spanned<RuleConfig>, kind: &Spanned<Rule
             find(&rule.volume, &["volume", "volume_24h"]).map(Test::NonNegative)
         }
     };
+    // One fault, however many there are: it is about the kind.
+    if let [first, rest @ ..] = unnamed.as_slice() {
+        let keys = unnamed.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>().join(", ");
+        let names = unnamed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let (message, which) = match rest {
+            [] => (format!("{:?} needs a column {}, and there is none", kind.name(), first.0), "which one it is"),
+            _ => (format!("{:?} needs the columns {names}, and there are none", kind.name()), "which they are"),
+        };
+        missing.push(kind.error("E041", message).help(format!("say {which}: {keys}")));
+    }
     test.ok_or(missing)
 }
 
+/// Why a kind has not got a column.
+enum Lack {
+    Fault(PlanError),
+    /// None was named, and none has the name that the kind looks for.
+    Unnamed,
+}
+
 /// The column that was named, or the first of those that the kind looks for itself.
-fn number_column(schema: &Schema, kind: &Spanned<RuleKind>, given: &Option<Spanned<String>>, defaults: &[&str]) -> Result<Column, PlanError> {
+fn number_column(schema: &Schema, kind: &Spanned<RuleKind>, given: &Option<Spanned<String>>, defaults: &[&str]) -> Result<Column, Lack> {
     let name = match given {
         Some(name) => name.clone(),
         None => match defaults.iter().find(|name| schema.index_of(name).is_ok()) {
             Some(name) => Spanned::new((*name).to_owned(), kind.span()),
-            None => {
-                let wanted = defaults.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
-                let fault = kind.error("E041", format!("{:?} needs a column {wanted}, and there is none", kind.name()));
-                let key = defaults.first().copied().unwrap_or_default();
-                return Err(fault.help(format!("say which one it is: {key} = \"...\"")));
-            }
+            None => return Err(Lack::Unnamed),
         },
     };
-    match find_typed(schema, &name)? {
+    match find_typed(schema, &name).map_err(Lack::Fault)? {
         (place, ColumnType::Integer | ColumnType::Float) => Ok(Column { name: name.into_inner(), place }),
-        (_, ty) => Err(name.error("E044", format!("{:?} compares numbers, and column `{}` is {ty}", kind.name(), &*name))),
+        (_, ty) => Err(Lack::Fault(name.error("E044", format!("{:?} compares numbers, and column `{}` is {ty}", kind.name(), &*name)))),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{ArrayRef, RecordBatch, Schema, SchemaRef, select};
 use pipeline_contract::{
-    Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_partial, row_json,
+    Applied, BuildContext, ColumnType, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_partial, row_json,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -64,7 +64,11 @@ closed = { type = "timestamp", format = "%d/%m/%Y %H:%M" }  # text; UTC where it
             // A name that is misspelt casts the column that was meant.
             let place = input.index_of(&name).ok().or_else(|| input.index_of(meant(input, &name)?.name()).ok());
             let Some(field) = place.and_then(|place| fields.get_mut(place)) else { continue };
-            *field = match columns.get(name.as_str()) {
+            // Of a cast that cannot be nobody can tell what was meant.
+            let possible = |target: &&Spanned<TargetForm>| {
+                ColumnType::of(field.data_type()).is_some_and(|from| Conversion::plan(&name, from, &target.0, target.span()).is_ok())
+            };
+            *field = match columns.get(name.as_str()).filter(possible) {
                 Some(target) => Arc::new(field.as_ref().clone().with_data_type(target.0.to.arrow())),
                 None => Doubt::column(field.name()),
             };
