@@ -61,6 +61,8 @@ pub struct PipelineDef<'a> {
     pub transforms: Vec<StageDef<'a>>,
     /// Which of them are good.
     pub validate: Option<ValidateConfig>,
+    /// Nothing is wrong with the table `[validate]` itself.
+    pub is_validate_whole: bool,
     /// Where `[validate]` stands.
     pub validate_span: Range<usize>,
     /// Which of them are the same.

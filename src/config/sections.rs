@@ -61,7 +61,12 @@ impl<'a> Sections<'a> {
         let log = self.section("log", |table| parse_partial::<LogConfig>("[log]", table)).unwrap_or_default();
         let run = self.section("run", RunConfig::parse).unwrap_or_default();
         let validate_span = self.root.get("validate").map_or(0..0, toml::Spanned::span);
-        let validate = self.section("validate", |table| validate(table, &name));
+        let mut is_validate_whole = true;
+        let validate = self.section("validate", |table| {
+            let (validate, faults) = validate(table, &name);
+            is_validate_whole = faults.is_empty();
+            (validate, faults)
+        });
         let dedupe = self.section("dedupe", DedupeDef::parse);
         let (trigger, policy) = self.trigger();
         let source = self.one("source", "where rows come from");
@@ -77,6 +82,7 @@ impl<'a> Sections<'a> {
             source,
             transforms,
             validate,
+            is_validate_whole,
             validate_span,
             dedupe,
             sinks,

@@ -25,6 +25,7 @@ pub(super) fn warnings(
         found.push(PlanError::warning("W002", text).at(stage.type_name.span()).help("add [dedupe] with the `keys` that tell rows apart"));
     }
     if let Some(validate) = &def.validate
+        && def.is_validate_whole
         && validate.columns.is_empty()
         && validate.rules.is_empty()
         && validate.limits.warn.is_none()

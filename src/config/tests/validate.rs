@@ -66,7 +66,7 @@ error[E012]: `rules[1].kind`: expected "price_envelope", "positive_prices" or "n
 "#,
     );
     let file = file(&text);
-    let rules = parse(&file, &env()).0.unwrap().validate.unwrap().rules;
+    let rules = parse(&file, &env()).0.validate.unwrap().rules;
     let exprs: Vec<_> = rules.iter().filter_map(|rule| rule.expr.as_ref()).map(|expr| expr.as_str()).collect();
     assert_eq!((rules.len(), exprs), (2, vec!["a > 1", "b > 1"]));
 }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::SchemaRef;
 use pipeline_contract::{
     BuildContext, Category, ConfigTable, Demand, Descriptor, Kind, PlanError, Plugin, Position, Reader, Row, RunContext, Secret, Source, SourceCapabilities,
-    Spanned, Split, Stage, StageError, async_trait, parse_partial, rows,
+    Spanned, Split, Stage, StageError, async_trait, parse_partial, rows, slip,
 };
 use pipeline_http::HttpConfig;
 use schemars::JsonSchema;
@@ -146,7 +146,7 @@ impl Plugin for CoingeckoOhlc {
     fn outline(&self, config: &ConfigTable<'_>, _: Option<&SchemaRef>) -> Option<SchemaRef> {
         let volume = parse_partial::<OhlcConfig>(TYPE, config).0.and_then(|config| config.volume_24h);
         // What is there but faulty was meant to be true.
-        let volume = volume.map_or(config.has("volume_24h"), |volume| *volume);
+        let volume = volume.map_or_else(|| config.keys().iter().any(|key| slip(key, ["volume_24h"]).is_some()), |volume| *volume);
         Some(if volume { OhlcVolume::schema() } else { Ohlc::schema() })
     }
 }
