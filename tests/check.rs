@@ -171,7 +171,8 @@ fn whole(example: &str) -> String {
 }
 
 fn examples(story: &str, mark: &str) -> Vec<String> {
-    let parts = story.split(&format!("```toml {mark}\n")).skip(1);
+    let fence = format!("```toml {mark}\n");
+    let parts = story.split(fence.as_str()).skip(1);
     parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
 }
 

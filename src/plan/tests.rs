@@ -179,7 +179,7 @@ fn what_does_not_fit_is_told_where_it_stands() {
             ["error[E019]: \"numbers\" brings the column `small` as Int32", "^^^^^^^^^", "a fault of the plugin"],
         ),
         ("dedupe", "keys = [\"coin\", \"timestamp\"]", ["error[E014]: there is no column `coin`", "^^^^^^", "did you mean `coin_id`?"]),
-        ("dedupe", "keys = [\"xyzzy\"]", ["error[E014]: there is no column `xyzzy`", "^^^^^^^", "the columns here are coin_id, timestamp, close"]),
+        ("dedupe", "keys = [\"xyzzy\"]", ["error[E014]: there is no column `xyzzy`", "^^^^^^^", "the columns here are `coin_id`, `timestamp`, `close`"]),
         (
             "dedupe",
             "keys = [\"coin_id\"]\non_conflict = \"keep_last\"",

@@ -31,7 +31,11 @@ error[E010]: `columns.close` in [validate] has no key `minimum`
 3 | minimum = 1
   | ^^^^^^^
   |
-  = help: did you mean `min`?
+help: did you mean `min`?
+  |
+3 - minimum = 1
+3 + min = 1
+  |
 
 error[E012]: `columns.close.type`: expected "boolean", "integer", "float", "text" or "timestamp", found text "double"
  --> crypto.toml:4:8
@@ -62,7 +66,10 @@ error[E012]: `rules[1].kind`: expected "price_envelope", "positive_prices" or "n
 5 | kind = "positive_price"
   |        ^^^^^^^^^^^^^^^^
   |
-  = help: did you mean "positive_prices"?
+help: did you mean "positive_prices"?
+  |
+5 | kind = "positive_prices"
+  |                       +
 "#,
     );
     let file = file(&text);
