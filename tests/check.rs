@@ -221,7 +221,7 @@ fn the_edits_that_are_suggested_mend_what_they_are_suggested_for() {
     each(&all, |case| {
         let (said, _) = run(&folder, &["check", case, "--format", "json"]);
         let faults: Vec<serde_json::Value> = said.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
-        let text = std::fs::read_to_string(folder.join(case)).unwrap();
+        let Ok(text) = std::fs::read_to_string(folder.join(case)) else { return };
         for fault in &faults {
             let Some(edit) = fault.get("suggestion").filter(|edit| !edit.is_null()) else { continue };
             let at = |key: &str| edit[key].as_u64().unwrap() as usize;
@@ -229,7 +229,9 @@ fn the_edits_that_are_suggested_mend_what_they_are_suggested_for() {
             let room = tempfile::tempdir().unwrap();
             std::fs::write(room.path().join(case), &mended).unwrap();
             let (after, _) = run(room.path(), &["check", case, "--format", "json"]);
-            let same = |line: &&str| line.contains(&fault["message"].to_string());
+            // What is said elsewhere of the same key is another fault.
+            let place = format!("\"start\":{},", fault["start"]);
+            let same = |line: &&str| line.contains(&fault["message"].to_string()) && line.contains(&place);
             assert_eq!(after.lines().find(same), None, "{case}: the edit {edit} leaves the fault\n{mended}");
             tried.fetch_add(1, Ordering::Relaxed);
         }
