@@ -10,7 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What cases may find in the environment, and nothing else of ours.
-const ENVIRONMENT: [(&str, &str); 4] = [("CHECK_KEY", "sesame-opens-it"), ("CHECK_TOP", "many"), ("CHECK_EMPTY", ""), ("CHECK_HOST", "intranet.example")];
+const ENVIRONMENT: [(&str, &str); 4] =
+    [("CHECK_KEY", "sesame-opens-it"), ("CHECK_TOP", "many"), ("CHECK_EMPTY", ""), ("CHECK_HOST", "intranet.example")];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check")
@@ -238,7 +239,8 @@ fn the_edits_that_are_suggested_mend_what_they_are_suggested_for() {
     let after = parsed(&run(room.path(), &args).0);
     for (name, fault) in &edits {
         // What is said elsewhere of the same key is another fault.
-        let same = after.iter().find(|other| other["file"] == name.as_str() && other["message"] == fault["message"] && other["start"] == fault["start"]);
+        let same =
+            after.iter().find(|other| other["file"] == name.as_str() && other["message"] == fault["message"] && other["start"] == fault["start"]);
         assert_eq!(same, None, "the edit of {fault} leaves it");
     }
 }

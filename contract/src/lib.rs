@@ -37,8 +37,8 @@ pub mod arrow {
 pub use async_trait::async_trait;
 pub use column::{ColumnType, instant, rfc3339, schema};
 pub use config::{
-    ConfigTable, Expansion, Expansions, HumanDuration, Secret, Spanned, listed, nearest, parse_config, parse_partial, slip, table_from_str, take_text,
-    unknown_key,
+    ConfigTable, Expansion, Expansions, HumanDuration, Secret, Spanned, listed, nearest, parse_config, parse_partial, slip, table_from_str,
+    take_text, unknown_key,
 };
 pub use disk::{Disk, DiskFile, Metadata, RealDisk};
 pub use doubt::Doubt;

@@ -81,7 +81,11 @@ pub(super) fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<PlanE
         let fault = fault.help("write `]` where it ends");
         // Where its line looks whole the end is known.
         let rest = text[open.start..end].trim_end();
-        faults.push(if rest.contains('#') || rest.ends_with(['[', ',']) { fault } else { fault.suggest(open.start + rest.len()..open.start + rest.len(), "]") });
+        faults.push(if rest.contains('#') || rest.ends_with(['[', ',']) {
+            fault
+        } else {
+            fault.suggest(open.start + rest.len()..open.start + rest.len(), "]")
+        });
     }
     let mut table_twice = None;
     for (span, message) in errors {

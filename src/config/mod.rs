@@ -89,7 +89,6 @@ impl PipelineDef<'_> {
         self.broken.touches(&stage.span)
     }
 
-
     /// Of faults that were found later, with the help of this definition: hides what came from the environment, and drops what follows
     /// from a part of the file that is no TOML.
     pub fn hide(&self, faults: &mut Vec<PlanError>) {

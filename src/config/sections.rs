@@ -282,7 +282,11 @@ fn check_name(name: &Spanned<String>, secret: bool) -> Result<(), PlanError> {
     let fault = name.error("E012", format!("`name`: expected 1 to {LONGEST} small letters, digits, `-` or `_`"));
     let mended: String = name.trim().to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).take(LONGEST).collect();
     let mended = mended.trim_matches('-');
-    Err(if !secret && mended.chars().any(|c| c.is_ascii_alphanumeric()) { fault.help(format!("write \"{mended}\"")).suggest(name.span(), format!("\"{mended}\"")) } else { fault })
+    Err(if !secret && mended.chars().any(|c| c.is_ascii_alphanumeric()) {
+        fault.help(format!("write \"{mended}\"")).suggest(name.span(), format!("\"{mended}\""))
+    } else {
+        fault
+    })
 }
 
 fn not_a_table(key: &str, found: &DeValue<'_>) -> PlanError {

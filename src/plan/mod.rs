@@ -3,9 +3,9 @@
 mod budget;
 mod odd;
 mod registry;
-mod together;
 #[cfg(test)]
 mod tests;
+mod together;
 mod wiring;
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::config::{self, PipelineDef};
 use crate::run::{Parts, QUARANTINE};
 use crate::state::Binding;
 
-pub use registry::Registry;
+pub use registry::{Registry, Unknown};
 pub use together::{Facts, together};
 
 /// A sink as planned.

@@ -36,7 +36,10 @@ pub(super) fn warnings(
     }
     found.extend(validator.map(Validator::warnings).unwrap_or_default());
     if let Some(rows) = def.run.epoch_rows.as_ref().filter(|rows| ***rows < FEW_ROWS) {
-        let text = format!("a commit for every {} is slow: each waits for the disk", if **rows == 1 { "row".to_owned() } else { format!("{} rows", **rows) });
+        let text = format!(
+            "a commit for every {} is slow: each waits for the disk",
+            if **rows == 1 { "row".to_owned() } else { format!("{} rows", **rows) }
+        );
         let help = "leave it out; a run that is stopped commits what it has anyway";
         found.push(PlanError::warning("W006", text).at(rows.span()).help(help));
     }

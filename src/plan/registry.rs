@@ -6,6 +6,14 @@ use pipeline_contract::{Kind, PlanError, Plugin, Spanned, nearest, slip};
 #[derive(Default)]
 pub struct Registry(Vec<Box<dyn Plugin>>);
 
+/// A type that no plugin has.
+pub struct Unknown<'r> {
+    /// E013.
+    pub fault: Box<PlanError>,
+    /// The plugin that was meant, if the name is but a slip of the hand.
+    pub meant: Option<&'r dyn Plugin>,
+}
+
 impl Registry {
     /// A registry of the stages that the engine itself has (the transforms everybody needs), and no other.
     pub fn new() -> Self {
@@ -31,9 +39,8 @@ impl Registry {
     /// The plugin of a type name.
     ///
     /// # Errors
-    /// E013 with the nearest name, or with the kind that has this name. With it comes the plugin that was meant, if the name is but a slip of
-    /// the hand.
-    pub fn find(&self, kind: Kind, name: &Spanned<String>) -> Result<&dyn Plugin, (PlanError, Option<&dyn Plugin>)> {
+    /// E013 with the nearest name, or with the kind that has this name.
+    pub fn find(&self, kind: Kind, name: &Spanned<String>) -> Result<&dyn Plugin, Unknown<'_>> {
         let named: Vec<&dyn Plugin> = self.0.iter().map(AsRef::as_ref).filter(|plugin| plugin.describe().type_name == name.as_str()).collect();
         if let Some(plugin) = named.iter().find(|plugin| plugin.describe().kind == kind) {
             return Ok(*plugin);
@@ -41,7 +48,8 @@ impl Registry {
         let error = name.error("E013", format!("there is no {kind} of type \"{}\"", name.as_str()));
         if let Some(other) = named.first() {
             let other = other.describe().kind;
-            return Err((error.help(format!("\"{}\" is a {other}: see `pipeline list {kind}`", name.as_str())), None));
+            let fault = error.help(format!("\"{}\" is a {other}: see `pipeline list {kind}`", name.as_str()));
+            return Err(Unknown { fault: Box::new(fault), meant: None });
         }
         let all: Vec<&dyn Plugin> = self.all().into_iter().filter(|plugin| plugin.describe().kind == kind).collect();
         let known: Vec<&str> = all.iter().map(|plugin| plugin.describe().type_name).collect();
@@ -53,6 +61,6 @@ impl Registry {
             None if known.is_empty() => error.help(format!("this program was built without any {kind}")),
             None => error.help(format!("the {kind}s are {}; see `pipeline list {kind}`", known.join(", "))),
         };
-        Err((error, meant))
+        Err(Unknown { fault: Box::new(error), meant })
     }
 }

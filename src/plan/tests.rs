@@ -7,8 +7,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::{DataType, Field, RecordBatch, Schema};
 use pipeline_contract::{
-    BatchStream, BuildContext, ConfigTable, Delivery, Descriptor, Epoch, Filter, Kind, Op, Plugin, Position, Reader, Recovery, RunContext, Sink, SinkContext, SinkInput, SinkState,
-    Source, SourceCapabilities, Split, Stage, StageError, Trigger, async_trait, parse_config, schema,
+    BatchStream, BuildContext, ConfigTable, Delivery, Descriptor, Epoch, Filter, Kind, Op, Plugin, Position, Reader, Recovery, RunContext, Sink,
+    SinkContext, SinkInput, SinkState, Source, SourceCapabilities, Split, Stage, StageError, Trigger, async_trait, parse_config, schema,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -179,7 +179,11 @@ fn what_does_not_fit_is_told_where_it_stands() {
             ["error[E019]: \"numbers\" brings the column `small` as Int32", "^^^^^^^^^", "a fault of the plugin"],
         ),
         ("dedupe", "keys = [\"coin\", \"timestamp\"]", ["error[E014]: there is no column `coin`", "^^^^^^", "did you mean `coin_id`?"]),
-        ("dedupe", "keys = [\"xyzzy\"]", ["error[E014]: there is no column `xyzzy`", "^^^^^^^", "the columns here are `coin_id`, `timestamp`, `close`"]),
+        (
+            "dedupe",
+            "keys = [\"xyzzy\"]",
+            ["error[E014]: there is no column `xyzzy`", "^^^^^^^", "the columns here are `coin_id`, `timestamp`, `close`"],
+        ),
         (
             "dedupe",
             "keys = [\"coin_id\"]\non_conflict = \"keep_last\"",

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use pipeline_contract::arrow::{Schema, SchemaRef};
 use pipeline_contract::{
-    BuildContext, ColumnType, Delivery, Doubt, Kind, Level, PlanError, Plugin, Sink, SinkInput, Source, Spanned, Stage, Transform, Trigger, listed, nearest,
+    BuildContext, ColumnType, Delivery, Doubt, Kind, Level, PlanError, Plugin, Sink, SinkInput, Source, Spanned, Stage, Transform, Trigger, listed,
+    nearest,
 };
 
 use super::together::{Facts, Write};
@@ -60,7 +61,9 @@ impl<'a> Wiring<'a, '_> {
         }
         stage_inputs.push(Arc::clone(&schema));
         let validator = match &def.validate {
-            Some(validate) => self.keep(Validator::new(&schema, validate, def.validate_span.clone()), &schema).map(|validator| Some(Arc::new(validator))),
+            Some(validate) => {
+                self.keep(Validator::new(&schema, validate, def.validate_span.clone()), &schema).map(|validator| Some(Arc::new(validator)))
+            }
             None => Some(None),
         };
         let sinks: Vec<_> = def.sinks.iter().map(|stage| self.sink(stage)).collect();
@@ -115,10 +118,10 @@ impl<'a> Wiring<'a, '_> {
         let mut misspelt = false;
         let plugin = match self.registry.find(kind, &stage.type_name) {
             Ok(plugin) => plugin,
-            Err((fault, meant)) => {
-                self.faults.push(fault);
+            Err(unknown) => {
+                self.faults.push(*unknown.fault);
                 misspelt = true;
-                let Some(meant) = meant else { return built };
+                let Some(meant) = unknown.meant else { return built };
                 meant
             }
         };

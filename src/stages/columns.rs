@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use pipeline_contract::arrow::array::{BooleanArray, RecordBatchOptions};
-use pipeline_contract::arrow::{Field, ArrayRef, RecordBatch, Schema, SchemaRef, select};
+use pipeline_contract::arrow::{ArrayRef, Field, RecordBatch, Schema, SchemaRef, select};
 use pipeline_contract::{ColumnType, PlanError, Spanned, StageError, listed, nearest};
 
 /// The place of a column that a pipeline file names.

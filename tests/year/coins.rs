@@ -40,7 +40,11 @@ impl Coins {
             _ => "tether",
         };
         // ... and so do the first and the second.
-        if hash(&[self.seed, 2, now.div_euclid(DAY).cast_unsigned()]).is_multiple_of(5) { [second, "bitcoin", third] } else { ["bitcoin", second, third] }
+        if hash(&[self.seed, 2, now.div_euclid(DAY).cast_unsigned()]).is_multiple_of(5) {
+            [second, "bitcoin", third]
+        } else {
+            ["bitcoin", second, third]
+        }
     }
 
     pub fn is_known(&self, coin: &str, now: i64) -> bool {

@@ -61,7 +61,9 @@ fn mix(z: u64) -> u64 {
 
 /// The same bits for the same numbers.
 pub fn hash(numbers: &[u64]) -> u64 {
-    numbers.iter().fold(0x243f_6a88_85a3_08d3, |state, number| mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d)))
+    numbers
+        .iter()
+        .fold(0x243f_6a88_85a3_08d3, |state, number| mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d)))
 }
 
 /// A number for a name.

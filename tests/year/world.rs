@@ -181,8 +181,7 @@ impl World {
         let ledger = Arc::new(Ledger::new(setup.next_tick));
         let coins = Coins { seed, renamed_at: setup.from + (setup.to - setup.from) / 5 * 3 };
         let disk = SimDisk::new(Outside { life: Arc::clone(&life), clock: Arc::clone(&clock), weather: Arc::clone(&weather) });
-        let witness =
-            Witness { inner: ModelStore::new(), life: Arc::clone(&life), clock: Arc::clone(&clock), weather, ledger: Arc::clone(&ledger) };
+        let witness = Witness { inner: ModelStore::new(), life: Arc::clone(&life), clock: Arc::clone(&clock), weather, ledger: Arc::clone(&ledger) };
         let server = SimServer::new(seed, coins, &witness);
         let port: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
         let ports = Ports {
@@ -221,9 +220,8 @@ impl World {
         check_waited(&self.ledger, &self.witness, record.started_at.timestamp_millis());
         self.ledger.idle(Some(wall));
         let failed = record.splits.iter().filter(|split| split.status != SplitStatus::Ok);
-        let failed: Vec<(String, String)> = failed
-            .map(|split| (split.split.id.clone(), split.error.as_ref().map(|error| error.message.clone()).unwrap_or_default()))
-            .collect();
+        let failed: Vec<(String, String)> =
+            failed.map(|split| (split.split.id.clone(), split.error.as_ref().map(|error| error.message.clone()).unwrap_or_default())).collect();
         let errors = record.splits.iter().filter_map(|split| split.error.as_ref()).chain(&record.error);
         let hopeless = errors.into_iter().any(|error| error.message.contains("deadline") || error.message.contains("1020"));
         let (from, to) = (self.clock.true_ms() - HOUR, self.clock.true_ms());
@@ -538,4 +536,3 @@ pub fn prove(what: &str, setup: &Setup, again: &str) -> Report {
 pub fn at(text: &str) -> i64 {
     text.parse::<DateTime<Utc>>().unwrap().timestamp_millis()
 }
-

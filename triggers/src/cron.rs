@@ -50,7 +50,11 @@ impl Plugin for Cron {
             (Some(schedule), Some(zone)) => {
                 let period = shortest(&schedule, zone);
                 let jitter = crate::jitter(config.jitter, period, &mut faults);
-                if faults.is_empty() { Ok(Stage::Trigger(Box::new(Ticks { schedule, zone, period, jitter, place: config.schedule.span() }))) } else { Err(faults) }
+                if faults.is_empty() {
+                    Ok(Stage::Trigger(Box::new(Ticks { schedule, zone, period, jitter, place: config.schedule.span() })))
+                } else {
+                    Err(faults)
+                }
             }
             _ => Err(faults),
         }

@@ -127,7 +127,7 @@ pub fn unknown_key(what: &str, key: &str, span: Range<usize>, known: &[&str]) ->
     match nearest(key, known.iter().copied()) {
         Some(name) => error.meant(format_args!("`{name}`"), name),
         None if known.is_empty() => error.help("it has no keys at all"),
-        None => error.help(format!("its keys are {}", listed(known.iter().copied()))),
+        None => error.help(format!("its keys are {}", known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))),
     }
 }
 

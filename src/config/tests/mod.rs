@@ -7,7 +7,7 @@ mod validate;
 
 use std::time::Duration;
 
-use pipeline_contract::{Descriptor, HumanDuration, Kind, parse_partial, Stage};
+use pipeline_contract::{Descriptor, HumanDuration, Kind, Stage, parse_partial};
 use proptest::prelude::*;
 use schemars::JsonSchema;
 use serde::Deserialize;

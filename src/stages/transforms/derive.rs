@@ -6,7 +6,8 @@ use std::sync::Arc;
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{Field, RecordBatch, Schema, SchemaRef, select};
 use pipeline_contract::{
-    Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_partial, row_json,
+    Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_partial,
+    row_json,
 };
 use pipeline_expr::{EvalError, Expr};
 use schemars::JsonSchema;
@@ -34,9 +35,12 @@ struct Config {
     replace: bool,
 }
 
+/// The name of a column, and its expression.
+type Named = (Spanned<String>, Spanned<String>);
+
 /// The columns to make, in order.
 struct Columns {
-    columns: Vec<(Spanned<String>, Spanned<String>)>,
+    columns: Vec<Named>,
     replace: bool,
 }
 
@@ -109,13 +113,14 @@ columns = { spread = "high - low", share = "spread / close" }  # in this order
 }
 
 /// The columns to make, in the order of the file.
-fn columns(typed: Config, config: &ConfigTable<'_>) -> Result<Vec<(Spanned<String>, Spanned<String>)>, PlanError> {
+fn columns(typed: Config, config: &ConfigTable<'_>) -> Result<Vec<Named>, PlanError> {
     let mut columns = match (typed.column, typed.expr, typed.columns) {
         (Some(column), Some(expr), None) => vec![(column, expr)],
         (None, None, Some(columns)) if columns.is_empty() => return Err(columns.error("E044", "no column is derived")),
         (None, None, Some(columns)) => columns.into_inner().into_iter().collect(),
         (None, None, None) => {
-            return Err(PlanError::new("E044", "transform \"derive\" needs `column` and `expr`, or `columns`").at(config.span())
+            return Err(PlanError::new("E044", "transform \"derive\" needs `column` and `expr`, or `columns`")
+                .at(config.span())
                 .help("as `columns = { spread = \"high - low\" }`"));
         }
         (Some(column), None, None) => {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipeline_contract::arrow::{Field, RecordBatch, Schema, SchemaRef};
-use pipeline_contract::{Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Spanned, Stage, StageError, parse_partial};
+use pipeline_contract::{
+    Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Spanned, Stage, StageError, parse_partial,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

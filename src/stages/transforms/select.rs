@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use pipeline_contract::arrow::{Field, RecordBatch, Schema, SchemaRef};
-use pipeline_contract::{Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Spanned, Stage, StageError, parse_partial};
+use pipeline_contract::{
+    Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Spanned, Stage, StageError, parse_partial,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -93,8 +95,12 @@ columns = ["timestamp", "close"]  # keep these, in this order
                 kept
             }
             (None, Some(drop)) => {
-                let doubtful: Vec<&str> =
-                    drop.iter().filter(|name| input.index_of(name).is_err()).filter_map(|name| meant(input, name)).map(|f| f.name().as_str()).collect();
+                let doubtful: Vec<&str> = drop
+                    .iter()
+                    .filter(|name| input.index_of(name).is_err())
+                    .filter_map(|name| meant(input, name))
+                    .map(|f| f.name().as_str())
+                    .collect();
                 let stays = fields.iter().filter(|field| !drop.iter().any(|name| name.as_str() == field.name()));
                 stays.map(|field| if doubtful.contains(&field.name().as_str()) { Doubt::column(field.name()) } else { field.clone() }).collect()
             }

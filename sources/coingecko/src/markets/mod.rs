@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use pipeline_contract::arrow::{Schema, SchemaRef};
 use pipeline_contract::{
-    BuildContext, ConfigTable, Demand, Descriptor, Doubt, Kind, PlanError, Plugin, Position, Reader, RunContext, Secret, Source, SourceCapabilities, Spanned, Split,
-    Stage, StageError, async_trait, parse_partial,
+    BuildContext, ConfigTable, Demand, Descriptor, Doubt, Kind, PlanError, Plugin, Position, Reader, RunContext, Secret, Source, SourceCapabilities,
+    Spanned, Split, Stage, StageError, async_trait, parse_partial,
 };
 use pipeline_http::HttpConfig;
 use schemars::JsonSchema;
@@ -105,7 +105,8 @@ impl Plugin for CoingeckoMarkets {
 
     fn outline(&self, config: &ConfigTable<'_>, _: Option<&SchemaRef>) -> Option<SchemaRef> {
         let changes = parse_partial::<MarketsConfig>(TYPE, config).0.map(|config| config.price_change_percentage).unwrap_or_default();
-        let known: Vec<String> = CHANGES.iter().filter(|known| changes.iter().any(|change| change.as_str() == **known)).map(|c| (*c).to_owned()).collect();
+        let known: Vec<String> =
+            CHANGES.iter().filter(|known| changes.iter().any(|change| change.as_str() == **known)).map(|c| (*c).to_owned()).collect();
         // Of a word that is not known nobody can tell which column it was meant to bring.
         let unsure = config.has("price_change_percentage") && known.len() < changes.len().max(1);
         let doubtful = CHANGES.iter().filter(|change| unsure && !known.iter().any(|known| known == *change));

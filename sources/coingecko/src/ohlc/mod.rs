@@ -11,8 +11,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::SchemaRef;
 use pipeline_contract::{
-    BuildContext, Category, ConfigTable, Demand, Descriptor, Kind, PlanError, Plugin, Position, Reader, Row, RunContext, Secret, Source, SourceCapabilities,
-    Spanned, Split, Stage, StageError, async_trait, parse_partial, rows, slip,
+    BuildContext, Category, ConfigTable, Demand, Descriptor, Kind, PlanError, Plugin, Position, Reader, Row, RunContext, Secret, Source,
+    SourceCapabilities, Spanned, Split, Stage, StageError, async_trait, parse_partial, rows, slip,
 };
 use pipeline_http::HttpConfig;
 use schemars::JsonSchema;

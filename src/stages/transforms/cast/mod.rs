@@ -9,7 +9,8 @@ use std::sync::Arc;
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{ArrayRef, RecordBatch, Schema, SchemaRef, select};
 use pipeline_contract::{
-    Applied, BuildContext, ColumnType, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_partial, row_json,
+    Applied, BuildContext, ColumnType, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError,
+    parse_partial, row_json,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
