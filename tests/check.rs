@@ -246,6 +246,21 @@ fn the_edits_that_are_suggested_mend_what_they_are_suggested_for() {
 }
 
 #[test]
+fn a_file_that_is_named_twice_is_one_pipeline() {
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("a.toml"), whole("")).unwrap();
+    assert_eq!(run(room.path(), &["check", "a.toml", ".", "./a.toml"]).0, "a.toml: ok\nexit 0\n");
+}
+
+#[test]
+fn a_file_that_is_missing_hides_no_fault_of_the_others() {
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("a.toml"), whole("nam = \"x\"\n")).unwrap();
+    let (said, exit) = run(room.path(), &["check", "none.toml", "a.toml"]);
+    assert_eq!((codes(&said), exit), (BTreeSet::from(["E004".to_owned(), "E010".to_owned()]), 2), "{said}");
+}
+
+#[test]
 fn checking_asks_nobody_and_writes_nothing() {
     let room = tempfile::tempdir().unwrap();
     std::fs::write(room.path().join("a.toml"), whole("")).unwrap();

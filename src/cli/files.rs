@@ -80,6 +80,9 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
         found.sort();
         files.extend(found);
     }
+    // A file that is named twice, as by itself and by its folder, is one pipeline.
+    let mut seen = std::collections::BTreeSet::new();
+    files.retain(|path| seen.insert(path.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect::<PathBuf>()));
     Ok(files)
 }
 

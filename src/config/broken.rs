@@ -112,7 +112,7 @@ pub(super) fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<PlanE
 
 /// The bracket of the list that takes in the rest of the file.
 fn unclosed(text: &str, errors: &[(Range<usize>, &str)]) -> Option<Range<usize>> {
-    let header = |at: usize| text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let header = |at: usize| text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
     // The first place where a header or a key stands in a list: the list began before.
     let first = errors.iter().map(|(span, _)| span.start).find(|at| {
         let start = header(*at);

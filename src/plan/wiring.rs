@@ -327,7 +327,7 @@ impl<'a> Wiring<'a, '_> {
         let run = &self.def.run;
         let validate = self.def.validate.as_ref();
         // Shorter than the schedule, so that a run that hangs does not eat the next tick.
-        let by_schedule = trigger.and_then(Trigger::period).map_or(LONGEST_RUN, |period| (period * 9 / 10).min(LONGEST_RUN));
+        let by_schedule = trigger.and_then(Trigger::period).map_or(LONGEST_RUN, |period| (period / 10).saturating_mul(9).min(LONGEST_RUN));
         Settings {
             concurrency: run.concurrency,
             epoch_rows: run.epoch_rows(),
