@@ -140,7 +140,7 @@ const NOT_FROM_FILES: [&str; 3] = ["E015", "E019", "W001"];
 #[test]
 fn every_code_has_a_case() {
     let folder = root().join("cases");
-    let seen: BTreeSet<String> = cases().iter().flat_map(|case| codes(&std::fs::read_to_string(kept(&folder, case)).unwrap())).collect();
+    let seen: BTreeSet<String> = cases().iter().flat_map(|case| codes(&std::fs::read_to_string(kept(&folder, case)).unwrap_or_default())).collect();
     let mut wanted = raised();
     wanted.retain(|code| !NOT_FROM_FILES.contains(&code.as_str()));
     assert!(wanted.len() > 20, "{wanted:?}");
