@@ -166,9 +166,9 @@ fn two_pipelines_may_share_neither_name_nor_place() {
     let server = Server::start();
     let room = Room::new(&server);
     room.write("two/a.toml", &Recipe::new().toml()).write("two/b.toml", &Recipe::new().toml());
-    room.pipeline(&["run", "two", "--once"]).exits(2).complains("both named");
+    room.pipeline(&["run", "two", "--once"]).exits(2).complains("E018").complains("this one has the name already");
     room.write("two/b.toml", &Recipe::new().name("other").toml());
-    room.pipeline(&["run", "two", "--once"]).exits(2).complains("both write to");
+    room.pipeline(&["run", "two", "--once"]).exits(2).complains("E016").complains("this one writes its rows there");
     assert!(server.seen().is_empty() && !room.exists("data"));
 }
 

@@ -98,9 +98,7 @@ fn registry() -> Registry {
 /// The faults of a file, plugins and plan among them.
 fn faults(file: &SourceFile, env: &Env, registry: &Registry) -> Vec<PlanError> {
     let (def, mut faults) = parse(file, env);
-    if let Some(def) = &def {
-        faults.extend(plan(def, registry).1);
-    }
+    faults.extend(plan(&def, registry).2);
     faults
 }
 
@@ -156,9 +154,9 @@ fn fuzzed_pipeline_files_are_planned_or_every_fault_is_in_the_file_and_tells_no_
                 assert!(file.text.get(span.clone()).is_some(), "{span:?} is not in the file: {fault:?}");
             }
         }
-        let shown = render(&file, &faults, false);
+        let shown = render(&file, &[], &faults, false);
         assert!(!shown.contains(SECRET), "{shown}");
-        assert!(!format!("{:?}", to_json(&file, &faults)).contains(SECRET));
+        assert!(!format!("{:?}", to_json(&file, &[], &faults)).contains(SECRET));
         // A line is shown once for each fault in it, cut to what fits.
         assert!(shown.len() <= faults.len() * (4 * file.text.len() + 4000), "{} bytes about {} faults", shown.len(), faults.len());
         is_sound(&faults)
@@ -170,7 +168,7 @@ fn the_samples_are_sound() {
     for text in [CRYPTO, MARKETS, FULL] {
         let file = file(text);
         let faults = faults(&file, &env(), &registry());
-        assert!(is_sound(&faults), "{}", render(&file, &faults, false));
+        assert!(is_sound(&faults), "{}", render(&file, &[], &faults, false));
     }
 }
 
@@ -192,7 +190,7 @@ fn nesting_without_end_is_a_fault_and_no_crash() {
         let faults = faults(&file, &env, &registry);
         let caps = ["lists and tables nest deeper than 80 levels, the most that are read", "a key has more than 8 parts, the most that are read"];
         assert!(faults.iter().any(|fault| fault.code == "E001" && caps.contains(&fault.message.as_str())), "{what}: {:?}", faults.first());
-        assert!(render(&file, &faults[..1], false).len() < 10_000, "{what}: {}", render(&file, &faults[..1], false).len());
+        assert!(render(&file, &[], &faults[..1], false).len() < 10_000, "{what}: {}", render(&file, &[], &faults[..1], false).len());
     }
 }
 
@@ -206,7 +204,7 @@ fn the_deepest_file_that_is_read_crashes_nothing() {
         let faults = faults(&file, &env, &registry);
         assert!(!is_sound(&faults));
         assert_eq!(faults[0].message.contains("more than 8 parts"), parts > 8, "{faults:?}");
-        render(&file, &faults, false);
+        render(&file, &[], &faults, false);
     }
 }
 
@@ -239,9 +237,9 @@ fn a_file_of_nothing_but_faults_is_told_in_few() {
         let file = file(text);
         let faults = faults(&file, &env, &registry);
         assert!(!is_sound(&faults), "{what}");
-        let shown = render(&file, &faults, false);
+        let shown = render(&file, &[], &faults, false);
         assert!(shown.len() < 100_000, "{what}: {} bytes about {} faults", shown.len(), faults.len());
-        assert!(to_json(&file, &faults).len() <= 101, "{what}");
+        assert!(to_json(&file, &[], &faults).len() <= 101, "{what}");
     }
 }
 
@@ -253,7 +251,7 @@ fn every_cap_of_a_file_says_what_it_is() {
         assert_ne!(text, FULL, "{old}");
         let file = file(text);
         let faults = faults(&file, &env, &registry);
-        let told: Vec<String> = to_json(&file, &faults).iter().map(|fault| fault["message"].as_str().unwrap().to_owned()).collect();
+        let told: Vec<String> = to_json(&file, &[], &faults).iter().map(|fault| fault["message"].as_str().unwrap().to_owned()).collect();
         assert!(told.iter().all(|message| message.len() <= 2003));
         told.join("\n")
     };
@@ -292,5 +290,5 @@ fn lengths_of_time_of_ages_are_planned() {
     let file = file(text.replacen("catch_up = ", "jitter = \"5000000 years\"\ncatch_up = ", 1));
     assert!(file.text.contains(every));
     let faults = faults(&file, &env(), &registry());
-    assert!(is_sound(&faults), "{}", render(&file, &faults, false));
+    assert!(is_sound(&faults), "{}", render(&file, &[], &faults, false));
 }

@@ -13,6 +13,7 @@
 mod column;
 mod config;
 mod disk;
+mod doubt;
 mod error;
 mod plan;
 mod plugin;
@@ -36,16 +37,18 @@ pub mod arrow {
 pub use async_trait::async_trait;
 pub use column::{ColumnType, instant, rfc3339, schema};
 pub use config::{
-    ConfigTable, Expansion, Expansions, HumanDuration, Secret, Spanned, nearest, parse_config, parse_partial, table_from_str, take_text, unknown_key,
+    ConfigTable, Expansion, Expansions, HumanDuration, Secret, Spanned, listed, nearest, parse_config, parse_partial, slip, table_from_str,
+    take_text, unknown_key,
 };
 pub use disk::{Disk, DiskFile, Metadata, RealDisk, Stamp};
+pub use doubt::Doubt;
 pub use error::{Act, Category, StageError};
-pub use plan::{Level, PlanError};
-pub use plugin::{BuildContext, Descriptor, Kind, Plugin, Stage};
+pub use plan::{Level, PlanError, Related, Suggestion};
+pub use plugin::{BuildContext, Descriptor, Draft, Kind, Plugin, Stage};
 pub use ports::{Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RunContext, Transport, TransportError, TransportFault, Window};
 pub use row::{Cell, FromJson, Row, batch_from_json, batch_of_columns, cell_json, described_field, row_json};
 pub use sink::{BatchStream, Delivery, Epoch, Filter, Op, Records, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState};
-pub use source::{Position, Read, Reader, Reject, Source, SourceCapabilities, Split};
+pub use source::{Demand, Position, Read, Reader, Reject, Source, SourceCapabilities, Split};
 pub use tokio_util::sync::CancellationToken;
 pub use transform::{Applied, Transform, TransformRun};
 pub use trigger::Trigger;

@@ -1,6 +1,7 @@
 //! Faults of a pipeline file, found before anything runs.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// How grave a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,26 @@ pub enum Level {
     Error,
     /// Legal, but odd.
     Warning,
+}
+
+/// An edit that may mend a fault: what stands at `span` of the file makes way for `replacement`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suggestion {
+    /// A byte range in the pipeline file; an empty one where something is missing.
+    pub span: Range<usize>,
+    /// What to write there.
+    pub replacement: String,
+}
+
+/// Another place that a fault is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Related {
+    /// The pipeline file; `None` is the one that the fault is in.
+    pub file: Option<PathBuf>,
+    /// A byte range in it.
+    pub span: Range<usize>,
+    /// What to say there.
+    pub label: String,
 }
 
 /// A fault of a pipeline file: code, message, place, what to do.
@@ -27,12 +48,16 @@ pub struct PlanError {
     pub label: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
+    /// The edit that does it, where it is known.
+    pub suggestion: Option<Suggestion>,
+    /// Other places that it is about.
+    pub related: Vec<Related>,
 }
 
 impl PlanError {
     /// An error about the file as a whole; see [`PlanError::at`].
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { level: Level::Error, code, message: message.into(), span: None, label: None, help: None }
+        Self { level: Level::Error, code, message: message.into(), span: None, label: None, help: None, suggestion: None, related: Vec::new() }
     }
 
     /// A warning about the file as a whole.
@@ -58,6 +83,37 @@ impl PlanError {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Adds the edit that mends it; it is shown below the help.
+    #[must_use]
+    pub fn suggest(mut self, span: Range<usize>, replacement: impl Into<String>) -> Self {
+        self.suggestion = Some(Suggestion { span, replacement: replacement.into() });
+        self
+    }
+
+    /// "did you mean `name`?", and the edit that puts `replacement` where the fault is.
+    #[must_use]
+    pub fn meant(self, name: impl std::fmt::Display, replacement: impl Into<String>) -> Self {
+        let fault = self.help(format!("did you mean {name}?"));
+        match fault.span.clone() {
+            Some(span) => fault.suggest(span, replacement),
+            None => fault,
+        }
+    }
+
+    /// Adds another place of the same file.
+    #[must_use]
+    pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.related.push(Related { file: None, span, label: label.into() });
+        self
+    }
+
+    /// Adds a place of another file.
+    #[must_use]
+    pub fn related_in(mut self, file: impl Into<PathBuf>, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.related.push(Related { file: Some(file.into()), span, label: label.into() });
         self
     }
 }

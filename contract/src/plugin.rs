@@ -1,5 +1,7 @@
 //! How a plugin introduces itself and becomes a stage.
 
+use arrow_schema::SchemaRef;
+
 use crate::{ConfigTable, PlanError, Sink, Source, Transform, Trigger};
 
 /// The four kinds of plugin.
@@ -89,4 +91,48 @@ pub trait Plugin: Send + Sync {
     /// # Errors
     /// All faults of the table, each with its span; see [`crate::parse_config`].
     fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>>;
+
+    /// As [`Plugin::build`], with a stage in spite of faults where enough is known to plan with it: so that the faults that its plan finds
+    /// come in one go with these. Such a stage never runs. Without it a faulty table is not planned with.
+    fn draft(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Draft {
+        match self.build(config, cx) {
+            Ok(stage) => Draft { stage: Some(stage), faults: Vec::new() },
+            Err(faults) => Draft { stage: None, faults },
+        }
+    }
+
+    /// The columns that would come out of a source or a transform, were its faults mended: so that what stands below can be checked in the
+    /// same go. Asked only where something is wrong with the stage; `input` is what reaches a transform. What a fault leaves open is said
+    /// with [`crate::Doubt`]; `None` when nothing can be told.
+    fn outline(&self, config: &ConfigTable<'_>, input: Option<&SchemaRef>) -> Option<SchemaRef> {
+        let _ = (config, input);
+        None
+    }
+}
+
+/// What [`Plugin::draft`] makes of a table.
+#[derive(Default)]
+pub struct Draft {
+    /// The stage, as far as it goes.
+    pub stage: Option<Stage>,
+    /// All faults; warnings may come with a whole stage.
+    pub faults: Vec<PlanError>,
+}
+
+impl Draft {
+    /// A stage and the faults of its table.
+    pub fn new(stage: Option<Stage>, faults: Vec<PlanError>) -> Self {
+        Self { stage, faults }
+    }
+
+    /// The stage if nothing is wrong with it: what [`Plugin::build`] answers.
+    ///
+    /// # Errors
+    /// All faults otherwise.
+    pub fn whole(self) -> Result<Stage, Vec<PlanError>> {
+        match self.stage {
+            Some(stage) if self.faults.iter().all(|fault| fault.level == crate::Level::Warning) => Ok(stage),
+            _ => Err(self.faults),
+        }
+    }
 }

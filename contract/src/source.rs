@@ -1,12 +1,15 @@
 //! Sources: where rows come from.
 
+use std::ops::Range;
+use std::time::Duration;
+
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{RunContext, StageError};
+use crate::{BudgetLimits, BudgetScope, RunContext, StageError};
 
 /// The unit of work in a run: one coin, one file, one partition. Read, retried, committed, reported and failed by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +77,19 @@ pub struct SourceCapabilities {
     pub requests_per_run: Option<u64>,
 }
 
+/// What a source asks of the request budget.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// Whose budget it is: everything with the same host and key shares it.
+    pub scope: BudgetScope,
+    /// What it allows.
+    pub limits: BudgetLimits,
+    /// The longest that one request may take, its repetitions not counted, where the pipeline file says so.
+    pub timeout: Option<Duration>,
+    /// Where the pipeline file says how much is asked for: `top = 100`.
+    pub place: Option<Range<usize>>,
+}
+
 /// Where rows come from.
 #[async_trait]
 pub trait Source: Send + Sync {
@@ -82,6 +98,11 @@ pub trait Source: Send + Sync {
 
     /// What it can do.
     fn capabilities(&self) -> SourceCapabilities;
+
+    /// What its requests cost and what it may spend, for a check against the trigger before anything runs.
+    fn demand(&self) -> Option<Demand> {
+        None
+    }
 
     /// The splits of this run, in the order in which their rows are stored.
     ///

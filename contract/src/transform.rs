@@ -22,6 +22,11 @@ pub trait Transform: Send + Sync {
     /// All faults, each with its span.
     fn plan(&mut self, input: &SchemaRef) -> Result<SchemaRef, Vec<PlanError>>;
 
+    /// What is legal but odd about it, once it is planned.
+    fn warnings(&self) -> Vec<PlanError> {
+        Vec::new()
+    }
+
     /// The transform of one split: its memory, if it has any, lives as long as the split.
     fn start(&self, split: &Split) -> Box<dyn TransformRun>;
 }

@@ -1,5 +1,6 @@
 //! Triggers: when a pipeline runs.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -17,4 +18,9 @@ pub trait Trigger: Send + Sync {
 
     /// The shortest time between two ticks, where it is known: the default deadline of a run follows from it.
     fn period(&self) -> Option<Duration>;
+
+    /// Where the pipeline file says how often it fires: `every = "1h"`.
+    fn place(&self) -> Option<Range<usize>> {
+        None
+    }
 }

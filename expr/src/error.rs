@@ -12,15 +12,25 @@ pub struct ExprError {
     pub span: Range<usize>,
     /// What to write instead, when that is known.
     pub help: Option<String>,
+    /// What to put in the place of `span`, when that mends it.
+    pub replacement: Option<String>,
 }
 
 impl ExprError {
     pub(crate) fn new(message: impl Into<String>, span: Range<usize>) -> Self {
-        Self { message: message.into(), span, help: None }
+        Self { message: message.into(), span, help: None, replacement: None }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// "did you mean `name`?", and the edit that does it.
+    pub(crate) fn meant(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.help = Some(format!("did you mean `{name}`?"));
+        self.replacement = Some(name);
         self
     }
 }

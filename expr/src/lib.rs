@@ -35,7 +35,7 @@ pub use error::{EvalError, ExprError};
 pub use parse::{MAX_NESTING, MAX_OPERATORS, MAX_TEXT};
 
 use eval::Faults;
-use node::Node;
+use node::{Node, Scalar};
 
 /// A compiled expression: a value for each row of a batch. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -92,6 +92,15 @@ impl Expr {
     /// The columns it reads, each once, in order of appearance.
     pub fn columns(&self) -> &[String] {
         &self.0.columns
+    }
+
+    /// What a condition says of every row, when it says the same of each: `Some(None)` is null.
+    pub fn constant(&self) -> Option<Option<bool>> {
+        match self.0.root.as_literal()? {
+            Scalar::Boolean(answer) => Some(Some(*answer)),
+            Scalar::Null => Some(None),
+            _ => None,
+        }
     }
 
     /// The text it was compiled from.

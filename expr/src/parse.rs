@@ -156,7 +156,7 @@ fn refuse(source: &Source<'_>) -> Vec<ExprError> {
         };
         if let Some((message, help)) = fault {
             let message = message.replace("{}", source.slice(&lexeme.span));
-            errors.push(ExprError { message, span: lexeme.span.clone(), help: help.map(str::to_owned) });
+            errors.push(ExprError { message, span: lexeme.span.clone(), help: help.map(str::to_owned), replacement: None });
         }
     }
     if operators > MAX_OPERATORS {

@@ -10,7 +10,7 @@ use backon::Retryable;
 use bytes::Bytes;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, RunContext, Secret, StageError};
+use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, RunContext, Secret, StageError};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
@@ -162,6 +162,13 @@ impl HttpClient {
     /// The limits in force.
     pub fn limits(&self) -> BudgetLimits {
         self.limits
+    }
+
+    /// What its requests have of the budget, for [`pipeline_contract::Source::demand`]; `place` is where the pipeline file says how much is
+    /// asked for.
+    pub fn demand(&self, place: Option<std::ops::Range<usize>>) -> Demand {
+        let timeout = Some(self.config.timeout).filter(|timeout| *timeout != HttpConfig::default().timeout);
+        Demand { scope: self.scope.clone(), limits: self.limits, timeout: timeout.map(|timeout| timeout.0), place }
     }
 
     /// Asks for `path` below the base URL and types the JSON that comes.

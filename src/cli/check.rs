@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use pipeline_contract::Level;
 
-use super::files::{self, Loaded};
-use super::{App, CliError, Format, Global, exit, output};
+use super::{App, CliError, Format, Global, exit, files, output};
 use crate::diagnostic;
 
 #[derive(clap::Args, Debug)]
@@ -17,35 +16,46 @@ pub(crate) struct CheckArgs {
     /// How faults are printed: text on stderr, or one JSON object a line on stdout
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Warnings fail the check as errors do
+    #[arg(long)]
+    deny_warnings: bool,
 }
 
 pub(crate) fn main(app: &App, global: &Global, args: &CheckArgs) -> Result<u8, CliError> {
-    let env = files::environment()?;
-    let loaded: Vec<Loaded> = files::find(&args.paths)?.iter().map(|path| files::load(app, path, &env)).collect();
+    let loaded = files::load_all(app, &args.paths)?;
+    let others = files::sources(&loaded);
     let of = |level| loaded.iter().flat_map(|file| &file.faults).filter(|fault| fault.level == level).count();
     let (errors, warnings) = (of(Level::Error), of(Level::Warning));
+    let failed = errors > 0 || args.deny_warnings && warnings > 0;
     if args.format == Format::Json {
         for file in &loaded {
-            for object in diagnostic::to_json(&file.file, &file.faults) {
+            for object in diagnostic::to_json(&file.file, &others, &file.faults) {
                 output::line(&object.to_string())?;
             }
         }
-    } else {
-        let color = global.color.is_on(std::io::stderr().is_terminal());
-        for file in &loaded {
-            let text = files::render(file, color);
-            if text.is_empty() {
-                output::line(&format!("{}: ok", file.path.display()))?;
-            } else {
-                CliError { code: 0, message: text, help: None, rendered: true }.print(color);
-            }
+        return Ok(if failed { exit::CONFIG } else { exit::OK });
+    }
+    let color = global.color.is_on(std::io::stderr().is_terminal());
+    for file in &loaded {
+        if !file.failed() {
+            output::line(&format!("{}: ok", file.path.display()))?;
+        }
+        let text = files::render(file, &others, color);
+        if !text.is_empty() {
+            CliError { code: 0, message: format!("{text}\n"), help: None, rendered: true }.print(color);
         }
     }
-    let count = loaded.len();
-    let plans: Vec<_> = loaded.into_iter().filter_map(|file| file.plan.map(|plan| (file.path, plan))).collect();
-    files::distinct(&plans)?;
-    if args.format == Format::Text && (errors > 0 || warnings > 0) {
-        output::line(&format!("{count} files checked: {errors} errors, {warnings} warnings"))?;
+    if errors > 0 || warnings > 0 {
+        let counted = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+        let denied = if args.deny_warnings && errors == 0 { ", which --deny-warnings does not let pass" } else { "" };
+        let (errors, warnings) = (counted(errors, "error"), counted(warnings, "warning"));
+        output::line(&format!("{} checked: {errors}, {warnings}{denied}", counted(loaded.len(), "file")))?;
+        let mut codes: Vec<&str> = loaded.iter().flat_map(|file| &file.faults).map(|fault| fault.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        if let Some(code) = codes.first() {
+            output::line(&format!("`pipeline explain {code}` tells more"))?;
+        }
     }
-    Ok(if errors > 0 { exit::CONFIG } else { exit::OK })
+    Ok(if failed { exit::CONFIG } else { exit::OK })
 }

@@ -1,28 +1,61 @@
-//! `pipeline explain TYPE`: a plugin's options and a sample, from its config type.
+//! `pipeline explain`: a plugin's options and a sample, from its config type; or the long story of a code.
 
 use serde_json::Value;
 
 use super::{App, CliError, exit, output};
+use crate::diagnostic::stories;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// The plugin's `type`, as in pipeline files
-    #[arg(value_name = "TYPE")]
-    type_name: String,
+    /// A plugin's `type`, as in pipeline files, or a code of `pipeline check`, as E010; without it all of them
+    #[arg(value_name = "TYPE|CODE")]
+    subject: Option<String>,
 }
 
 pub(crate) fn main(app: &App, args: &ExplainArgs) -> Result<u8, CliError> {
+    let Some(subject) = &args.subject else { return everything(app) };
+    if let Some(story) = stories::find(subject) {
+        let text: String = story.text.lines().map(plain).collect();
+        output::line(text.trim_end())?;
+        return Ok(exit::OK);
+    }
     let all = app.registry.all();
-    let found: Vec<_> = all.iter().map(|plugin| plugin.describe()).filter(|d| d.type_name == args.type_name).collect();
+    let found: Vec<_> = all.iter().map(|plugin| plugin.describe()).filter(|d| d.type_name == subject).collect();
     if found.is_empty() {
-        let near = pipeline_contract::nearest(&args.type_name, all.iter().map(|plugin| plugin.describe().type_name));
-        let help = near.map_or_else(|| "`pipeline list` shows them all".to_owned(), |near| format!("did you mean \"{near}\"?"));
-        return Err(CliError::config(format!("there is no plugin of type \"{}\"", args.type_name)).help(Some(help)));
+        let code = subject.len() == 4 && subject.starts_with(['E', 'W', 'e', 'w']) && subject.bytes().skip(1).all(|digit| digit.is_ascii_digit());
+        let near = pipeline_contract::nearest(subject, all.iter().map(|plugin| plugin.describe().type_name));
+        let help = near.map_or_else(|| "`pipeline explain` shows them all".to_owned(), |near| format!("did you mean \"{near}\"?"));
+        let what = if code { "code" } else { "plugin of type" };
+        let help = if code { "`pipeline explain` shows them all".to_owned() } else { help };
+        return Err(CliError::config(format!("there is no {what} \"{subject}\"")).help(Some(help)));
     }
     for descriptor in found {
         output::line(&format!("{} \"{}\": {}\n", descriptor.kind, descriptor.type_name, descriptor.summary))?;
         options(descriptor.config.as_value(), descriptor.config.as_value(), "")?;
         output::line(&format!("\nSample:\n\n{}", descriptor.sample.trim_end()))?;
+    }
+    Ok(exit::OK)
+}
+
+/// A line of Markdown for a terminal: examples are set in, and told apart.
+fn plain(line: &str) -> String {
+    match line {
+        "```toml bad" => "This is refused:\n".to_owned(),
+        "```toml good" => "This is good:\n".to_owned(),
+        "```" => String::new(),
+        _ => format!("{}\n", line.strip_prefix("# ").unwrap_or(line)),
+    }
+}
+
+/// What there is to explain, a line each.
+fn everything(app: &App) -> Result<u8, CliError> {
+    output::line("Plugins:")?;
+    for descriptor in app.registry.all().iter().map(|plugin| plugin.describe()) {
+        output::line(&format!("  {:<18} {}", descriptor.type_name, descriptor.summary))?;
+    }
+    output::line("\nCodes of `pipeline check`:")?;
+    for story in &stories::ALL {
+        output::line(&format!("  {:<18} {}", story.code, story.title()))?;
     }
     Ok(exit::OK)
 }

@@ -9,7 +9,7 @@ use pipeline_contract::{Clock, Level, PlanError, Ports, RealDisk};
 use super::{App, Global, exit};
 use crate::config::{self, Env, SourceFile};
 use crate::diagnostic;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Facts, Plan};
 use crate::run::{RealClock, RealRandom, SharedBudget};
 use crate::state::{Binding, LockError, ModelStore, OpenError, PipelineLock, SqliteCredits, SqliteStore, Store};
 
@@ -80,6 +80,9 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
         found.sort();
         files.extend(found);
     }
+    // A file that is named twice, as by itself and by its folder, is one pipeline.
+    let mut seen = std::collections::BTreeSet::new();
+    files.retain(|path| seen.insert(path.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect::<PathBuf>()));
     Ok(files)
 }
 
@@ -89,47 +92,69 @@ pub(crate) struct Loaded {
     pub(crate) file: Arc<SourceFile>,
     pub(crate) faults: Vec<PlanError>,
     pub(crate) plan: Option<Plan>,
+    facts: Facts,
+}
+
+impl Loaded {
+    /// Is there an error among its faults?
+    pub(crate) fn failed(&self) -> bool {
+        self.faults.iter().any(|fault| fault.level == Level::Error)
+    }
+}
+
+/// Reads, types and wires files, also against each other.
+pub(crate) fn load_all(app: &App, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
+    let env = environment()?;
+    let mut loaded: Vec<Loaded> = find(paths)?.iter().map(|path| load(app, path, &env)).collect();
+    let facts: Vec<_> = loaded.iter().map(|file| (file.path.clone(), &file.facts)).collect();
+    for (n, fault) in plan::together(&facts) {
+        if let Some(file) = loaded.get_mut(n) {
+            file.faults.push(fault);
+            file.plan = None;
+        }
+    }
+    Ok(loaded)
+}
+
+/// All files, for faults that point from one into another.
+pub(crate) fn sources(loaded: &[Loaded]) -> Vec<&SourceFile> {
+    loaded.iter().map(|file| file.file.as_ref()).collect()
 }
 
 /// Reads, types and wires one file.
-pub(crate) fn load(app: &App, path: &Path, env: &Env) -> Loaded {
+fn load(app: &App, path: &Path, env: &Env) -> Loaded {
     let file = match config::load(path) {
         Ok(file) => file,
         Err(fault) => {
             let file = Arc::new(SourceFile { path: path.to_path_buf(), text: String::new() });
-            return Loaded { path: path.to_path_buf(), file, faults: vec![fault], plan: None };
+            return Loaded { path: path.to_path_buf(), file, faults: vec![fault], plan: None, facts: Facts::default() };
         }
     };
     let (def, mut faults) = config::parse(&file, env);
-    let plan = def.and_then(|def| {
-        let (plan, more) = plan::plan(&def, &app.registry);
-        faults.extend(more);
-        plan
-    });
+    let (plan, facts, more) = plan::plan(&def, &app.registry);
+    faults.extend(more);
     let failed = faults.iter().any(|fault| fault.level == Level::Error);
-    Loaded { path: path.to_path_buf(), plan: plan.filter(|_| !failed), file, faults }
+    Loaded { path: path.to_path_buf(), plan: plan.filter(|_| !failed), file, faults, facts }
 }
 
 /// All faults of a file as the user sees them.
-pub(crate) fn render(loaded: &Loaded, color: bool) -> String {
-    diagnostic::render(&loaded.file, &loaded.faults, color)
+pub(crate) fn render(loaded: &Loaded, others: &[&SourceFile], color: bool) -> String {
+    diagnostic::render(&loaded.file, others, &loaded.faults, color)
 }
 
 /// The plans of all files, or all of their faults.
 pub(crate) fn plans(app: &App, global: &Global, paths: &[PathBuf]) -> Result<Vec<(PathBuf, Plan)>, CliError> {
-    let env = environment()?;
-    let loaded: Vec<Loaded> = find(paths)?.iter().map(|path| load(app, path, &env)).collect();
+    let loaded = load_all(app, paths)?;
+    let others = sources(&loaded);
     let color = global.color.is_on(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    let text: String = loaded.iter().map(|file| render(file, color)).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+    let text: String = loaded.iter().map(|file| render(file, &others, color)).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
     if loaded.iter().any(|file| file.plan.is_none()) {
         return Err(CliError { code: exit::CONFIG, message: text, help: None, rendered: true });
     }
     if !text.is_empty() {
         let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
     }
-    let plans: Vec<(PathBuf, Plan)> = loaded.into_iter().filter_map(|file| file.plan.map(|plan| (file.path, plan))).collect();
-    distinct(&plans)?;
-    Ok(plans)
+    Ok(loaded.into_iter().filter_map(|file| file.plan.map(|plan| (file.path, plan))).collect())
 }
 
 /// The plan of one file.
@@ -139,27 +164,6 @@ pub(crate) fn plan_of(app: &App, global: &Global, path: &Path) -> Result<Plan, C
         (Some((_, plan)), true) => Ok(plan),
         _ => Err(CliError::config(format!("{}: this command takes one pipeline file, not a folder of several", path.display()))),
     }
-}
-
-/// No two pipelines may share a name (their state would be one) or a place that they write to.
-pub(crate) fn distinct(plans: &[(PathBuf, Plan)]) -> Result<(), CliError> {
-    for (place, (path, plan)) in plans.iter().enumerate() {
-        for (other_path, other) in plans.iter().take(place) {
-            if plan.parts.name == other.parts.name {
-                let text = format!("{} and {} are both named \"{}\"", other_path.display(), path.display(), plan.parts.name);
-                return Err(CliError::config(text).help(Some("a pipeline's name is the name of its state: give each its own".to_owned())));
-            }
-            let targets = |plan: &Plan| {
-                let rejects = plan.quarantine.as_ref().map(|path| path.display().to_string());
-                plan.sinks.iter().flat_map(|sink| sink.plan.targets.clone()).chain(rejects).collect::<Vec<_>>()
-            };
-            if let Some(shared) = targets(plan).iter().find(|target| targets(other).contains(target)) {
-                let text = format!("{} and {} both write to {shared}", other_path.display(), path.display());
-                return Err(CliError::config(text).help(Some("each pipeline needs a place of its own".to_owned())));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The process's environment and `.env`.

@@ -53,7 +53,8 @@ impl Walk<'_> {
 
     fn text(&mut self, text: &str, span: Range<usize>) -> Expansion {
         let mut value = String::with_capacity(text.len());
-        let mut hidden = Vec::new();
+        let (mut hidden, mut odd) = (Vec::new(), Vec::new());
+        let text_in_file = text;
         let (mut forms, mut plain) = (0, false);
         let before = self.faults.len();
         let mut at = 0;
@@ -74,7 +75,14 @@ impl Walk<'_> {
             let (end, replaced) = form(&text[found..]);
             let end = found + end;
             match replaced.and_then(|form| self.replace(&form)) {
-                Ok(Replaced::Default(default)) => value.push_str(default),
+                Ok(Replaced::Default(default)) => {
+                    if is_placeholder(default) {
+                        let text = format!("the default \"{}\" looks like a place to fill in, and is what is used now", default.escape_debug());
+                        let help = "set the variable in the environment or in .env, or leave the default empty";
+                        odd.push(PlanError::warning("W009", text).at(self.place(text_in_file, &span, found..end)).help(help));
+                    }
+                    value.push_str(default);
+                }
                 Ok(Replaced::Variable(name, from_env)) => {
                     let Some(room) = self.room.checked_sub(from_env.len() as u64) else {
                         let message = format!("the environment makes the file more than {} MiB larger", MAX_FILE >> 20);
@@ -94,6 +102,7 @@ impl Walk<'_> {
         value.push_str(&text[at..]);
         plain |= at < text.len();
         let faulty = self.faults.len() > before;
+        self.faults.append(&mut odd);
         let value = if faulty { text.to_owned() } else { value };
         Expansion { written: text.to_owned(), value, hidden, whole: forms == 1 && !plain, faulty, span }
     }
@@ -132,6 +141,16 @@ impl Walk<'_> {
             None => span.clone(),
         }
     }
+}
+
+/// Was a text left there for somebody to write the real one?
+fn is_placeholder(text: &str) -> bool {
+    const WORDS: [&str; 10] =
+        ["changeme", "change_me", "change-me", "replace_me", "replace-me", "your_api", "your-api", "your_key", "your-key", "placeholder"];
+    let text = text.trim().to_ascii_lowercase();
+    let only_x = text.len() >= 3 && text.bytes().all(|byte| byte == b'x');
+    let angled = text.starts_with('<') && text.ends_with('>');
+    only_x || angled || ["todo", "fixme"].contains(&text.as_str()) || WORDS.iter().any(|word| text.contains(word))
 }
 
 struct Form<'t> {

@@ -6,6 +6,7 @@
 //!
 //! `${NAME}` forms are replaced here, and here alone. What came from the environment is not shown in any fault.
 
+mod broken;
 mod env;
 mod expand;
 mod schema;
@@ -21,7 +22,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use pipeline_contract::{BuildContext, ConfigTable, Expansions, PlanError, Plugin, Spanned, Stage, nearest};
+use pipeline_contract::{BuildContext, ConfigTable, Draft, Expansions, PlanError, Plugin, Spanned, nearest};
 
 pub use crate::diagnostic::SourceFile;
 pub use env::Env;
@@ -77,18 +78,38 @@ pub struct PipelineDef<'a> {
     pub transforms: Vec<StageDef<'a>>,
     /// Which of them are good.
     pub validate: Option<ValidateConfig>,
+    /// Nothing is wrong with the table `[validate]` itself.
+    pub is_validate_whole: bool,
     /// Where `[validate]` stands.
     pub validate_span: Range<usize>,
     /// Which of them are the same.
     pub dedupe: Option<DedupeDef>,
     /// Where they go. Empty only where a fault says so.
     pub sinks: Vec<StageDef<'a>>,
+    broken: broken::Broken,
     expansions: Expansions,
 }
 
 impl PipelineDef<'_> {
-    /// Hides what came from the environment in faults that were found later, with the help of this definition.
+    /// Is a part of the file no TOML, so that something of it may be missing here?
+    pub fn is_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    /// Has a stage no type, which [`parse`] has reported?
+    pub fn is_reported(&self, stage: &StageDef<'_>) -> bool {
+        stage.type_name.is_empty() && stage.type_name.span() == stage.span
+    }
+
+    /// Does a stage lack a part that is no TOML?
+    pub fn is_stage_broken(&self, stage: &StageDef<'_>) -> bool {
+        self.broken.touches(&stage.span)
+    }
+
+    /// Of faults that were found later, with the help of this definition: hides what came from the environment, and drops what follows
+    /// from a part of the file that is no TOML.
     pub fn hide(&self, faults: &mut Vec<PlanError>) {
+        self.broken.hide(faults);
         self.expansions.hide(faults);
     }
 }
@@ -96,7 +117,7 @@ impl PipelineDef<'_> {
 /// What a pipeline file declares of one stage.
 #[derive(Clone, Debug)]
 pub struct StageDef<'a> {
-    /// The `type`.
+    /// The `type`; empty where a fault says so.
     pub type_name: Spanned<String>,
     /// All other keys: the plugin's own.
     pub table: ConfigTable<'a>,
@@ -107,19 +128,15 @@ pub struct StageDef<'a> {
 }
 
 impl StageDef<'_> {
-    /// Builds the stage by its plugin.
+    /// Builds the stage by its plugin, as far as its table goes.
     ///
-    /// # Errors
-    /// All faults that the plugin finds, without what came from the environment. There may be none at all: then a `${NAME}` of the table
-    /// could not be replaced, which [`parse`] has reported.
-    pub fn build(&self, plugin: &dyn Plugin, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let mut stage = plugin.build(&self.table, cx);
-        if let Err(faults) = &mut stage {
-            crate::diagnostic::limit(faults);
-            self.suggest_engine_keys(faults);
-            self.table.expansions().hide(faults);
-        }
-        stage
+    /// There may be no stage and no fault: then a `${NAME}` of the table could not be replaced, which [`parse`] has reported.
+    pub fn draft(&self, plugin: &dyn Plugin, cx: &BuildContext) -> Draft {
+        let mut draft = plugin.draft(&self.table, cx);
+        crate::diagnostic::limit(&mut draft.faults);
+        self.suggest_engine_keys(&mut draft.faults);
+        self.table.expansions().hide(&mut draft.faults);
+        draft
     }
 
     /// A plugin knows its own keys alone: the nearest to an unknown one may be the engine's.
@@ -128,7 +145,7 @@ impl StageDef<'_> {
         for fault in faults.iter_mut().filter(|fault| fault.code == "E010") {
             let key = keys.iter().find(|key| Some(key.span()) == fault.span);
             if let Some(name) = key.and_then(|key| nearest(key, self.engine_keys.iter().copied())) {
-                fault.help = Some(format!("did you mean `{name}`?"));
+                *fault = fault.clone().meant(format_args!("`{name}`"), name);
             }
         }
     }

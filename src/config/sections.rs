@@ -1,14 +1,13 @@
 //! A pipeline file, section by section.
 
-use std::collections::BTreeSet;
-
-use pipeline_contract::{ConfigTable, Expansions, PlanError, Spanned, parse_partial, take_text, unknown_key};
+use pipeline_contract::{ConfigTable, Expansions, PlanError, Spanned, parse_partial, slip, take_text, unknown_key};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
+use super::broken::{Broken, syntax_faults};
 use super::env::Env;
 use super::expand::expand;
 use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
@@ -33,33 +32,29 @@ pub(super) struct Head {
 
 /// The definition in a pipeline file, and all its faults in the order of the file.
 ///
-/// There is a definition unless the file is not TOML, also of a faulty file: so that plugins can look at their tables, and all faults
-/// come in one go. It may be run only if none of them is an error.
-pub fn parse<'a>(file: &'a SourceFile, env: &Env) -> (Option<PipelineDef<'a>>, Vec<PlanError>) {
+/// There is a definition also of a faulty file: so that plugins can look at their tables, and all faults come in one go. It may be run only
+/// if none of them is an error.
+pub fn parse<'a>(file: &'a SourceFile, env: &Env) -> (PipelineDef<'a>, Vec<PlanError>) {
     if let Some(fault) = too_deep(&file.text) {
-        return (None, vec![fault]);
+        let mut nothing = Sections { root: DeTable::new(), expansions: Expansions::default(), faults: Vec::new() };
+        let mut def = nothing.read();
+        def.broken = Broken::new(&file.text, &[0]);
+        return (def, vec![fault]);
     }
     let (root, broken) = DeTable::parse_recoverable(&file.text);
     let mut root = root.into_inner();
     let mut faults = Vec::new();
     let expansions = expand(&file.text, &mut root, env, &mut faults);
     let mut sections = Sections { root, expansions, faults };
-    let def = sections.read();
+    let mut def = sections.read();
     let mut faults = sections.faults;
-    if broken.is_empty() {
-        faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
-        limit(&mut faults);
-        return (Some(def), faults);
-    }
-    // What the parser could not read is missing, and what it guessed may be wrong: neither is the user's fault.
-    let ends: Vec<usize> = file.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
-    let line = |at: usize| ends.partition_point(|end| *end < at);
-    let lines: BTreeSet<_> = broken.iter().filter_map(|error| error.span()).map(|span| line(span.start)).collect();
-    faults.retain(|fault| fault.code != "E011" && !fault.span.as_ref().is_some_and(|span| lines.contains(&line(span.start))));
-    faults.extend(broken.iter().map(|error| syntax_fault(&file.text, error)));
+    let places: Vec<usize> = broken.iter().filter_map(|error| error.span()).map(|span| span.start).collect();
+    def.broken = Broken::new(&file.text, &places);
+    def.broken.hide(&mut faults);
+    faults.extend(syntax_faults(&file.text, &broken));
     faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
     limit(&mut faults);
-    (None, faults)
+    (def, faults)
 }
 
 /// E001 for a dotted key that no pipeline file needs. `toml` allows 80 parts, in each of 80 tables that stand in one another: 6400 levels,
@@ -83,22 +78,6 @@ fn too_deep(text: &str) -> Option<PlanError> {
     None
 }
 
-/// E001, in words for people who did not write the parser.
-fn syntax_fault(text: &str, error: &toml::de::Error) -> PlanError {
-    let span = error.span().unwrap_or(0..0);
-    let fault = |message: &str| PlanError::new("E001", message).at(span.clone());
-    let covered = text.get(span.clone()).unwrap_or_default();
-    match error.message() {
-        message if message.starts_with("string values must be quoted") && covered.is_empty() => fault("a value is missing"),
-        message if message.starts_with("string values must be quoted") => {
-            fault("text stands in quotes").help(format!("write \"{}\"", covered.trim().escape_debug()))
-        }
-        message if message.contains("max recursion depth") => fault("lists and tables nest deeper than 80 levels, the most that are read"),
-        message if message.starts_with("duplicate key") => fault(&format!("`{}` stands twice", covered.trim())),
-        message => fault(message),
-    }
-}
-
 struct Sections<'a> {
     root: DeTable<'a>,
     expansions: Expansions,
@@ -107,14 +86,17 @@ struct Sections<'a> {
 
 impl<'a> Sections<'a> {
     fn read(&mut self) -> PipelineDef<'a> {
-        for key in self.root.keys().filter(|key| !KEYS.contains(&key.get_ref().as_ref())) {
-            self.faults.push(unknown_key(WHAT, key.get_ref(), key.span(), &KEYS));
-        }
+        self.unknown_keys();
         let (name, description) = self.head();
         let log = self.section("log", |table| parse_partial::<LogConfig>("[log]", table)).unwrap_or_default();
         let run = self.section("run", RunConfig::parse).unwrap_or_default();
         let validate_span = self.root.get("validate").map_or(0..0, toml::Spanned::span);
-        let validate = self.section("validate", |table| validate(table, &name));
+        let mut is_validate_whole = true;
+        let validate = self.section("validate", |table| {
+            let (validate, faults) = validate(table, &name);
+            is_validate_whole = faults.is_empty();
+            (validate, faults)
+        });
         let dedupe = self.section("dedupe", DedupeDef::parse);
         let (trigger, policy) = self.trigger();
         let source = self.one("source", "where rows come from");
@@ -130,10 +112,26 @@ impl<'a> Sections<'a> {
             source,
             transforms,
             validate,
+            is_validate_whole,
             validate_span,
             dedupe,
             sinks,
+            broken: Broken::default(),
             expansions: self.expansions.clone(),
+        }
+    }
+
+    fn unknown_keys(&mut self) {
+        let mut unknown: Vec<_> = self.root.keys().filter(|key| !KEYS.contains(&key.get_ref().as_ref())).cloned().collect();
+        unknown.sort_by_key(|key| key.span().start);
+        for key in unknown {
+            let free: Vec<&str> = KEYS.into_iter().filter(|name| !self.root.contains_key(*name)).collect();
+            let meant = slip(key.get_ref(), free.iter().copied());
+            self.faults.push(unknown_key(WHAT, key.get_ref(), key.span(), if meant.is_some() { &free } else { &KEYS }));
+            // What stands there is looked at as that which was meant: it is not missing, and its faults come in the same go.
+            if let (Some(meant), Some((key, value))) = (meant, self.root.remove_entry(key.get_ref().as_ref())) {
+                self.root.insert(toml::Spanned::new(key.span(), meant.to_owned().into()), value);
+            }
         }
     }
 
@@ -176,7 +174,12 @@ impl<'a> Sections<'a> {
                 let span = items.get(1).map_or(span, toml::Spanned::span);
                 let fault = PlanError::new("E012", format!("a pipeline has one `[{key}]`")).at(span);
                 self.faults.push(fault.help(format!("write `[{key}]`, once")));
-                None
+                let first = items.into_iter().next()?;
+                let span = first.span();
+                match first.into_inner() {
+                    DeValue::Table(table) => Some(self.table(span, table)),
+                    _ => None,
+                }
             }
             other => {
                 self.faults.push(not_a_table(key, &other).at(span));
@@ -205,7 +208,7 @@ impl<'a> Sections<'a> {
             return None;
         }
         let table = self.take(key)?;
-        self.stage(key, table)
+        Some(self.stage(key, table))
     }
 
     /// The stages at `key`, in their order.
@@ -221,7 +224,7 @@ impl<'a> Sections<'a> {
         match value.into_inner() {
             DeValue::Table(table) if sink => {
                 let table = self.table(span, table);
-                self.stage(key, table).into_iter().collect()
+                vec![self.stage(key, table)]
             }
             DeValue::Array(items) => {
                 if items.is_empty() && sink {
@@ -233,7 +236,7 @@ impl<'a> Sections<'a> {
                     match item.into_inner() {
                         DeValue::Table(table) => {
                             let table = self.table(span, table);
-                            stages.extend(self.stage(key, table));
+                            stages.push(self.stage(key, table));
                         }
                         other => self.faults.push(not_a_table(key, &other).at(span)),
                     }
@@ -252,18 +255,30 @@ impl<'a> Sections<'a> {
         }
     }
 
-    fn stage(&mut self, key: &str, mut table: ConfigTable<'a>) -> Option<StageDef<'a>> {
+    fn stage(&mut self, key: &str, mut table: ConfigTable<'a>) -> StageDef<'a> {
         let span = table.span();
         let kind = key.trim_end_matches('s');
-        let type_name = take_text(&mut table, "type").unwrap_or_else(|| {
+        let misspelt = |table: &ConfigTable<'_>| {
+            let mut keys = table.keys().into_iter().filter(|name| slip(name, ["type"]).is_some());
+            keys.next().filter(|_| !table.has("type"))
+        };
+        let type_name = match misspelt(&table) {
+            Some(misspelt) => {
+                self.faults.push(unknown_key(&format!("`{key}`"), &misspelt, misspelt.span(), &["type"]));
+                take_text(&mut table, &misspelt)
+            }
+            None => take_text(&mut table, "type"),
+        };
+        let type_name = type_name.unwrap_or_else(|| {
             let fault = PlanError::new("E011", format!("`{key}` needs the key `type`")).at(span.clone());
             Err(fault.help(format!("`pipeline list {kind}` shows every type")))
         });
+        // The stage has its place even so: what comes after it is not what came before.
         let type_name = match type_name {
             Ok(type_name) => type_name,
-            Err(fault) => return self.note((None, vec![fault])),
+            Err(fault) => self.note((Spanned::new(String::new(), span.clone()), vec![fault])),
         };
-        Some(StageDef { type_name, table, span, engine_keys: &[] })
+        StageDef { type_name, table, span, engine_keys: &[] }
     }
 }
 
@@ -298,7 +313,11 @@ fn check_name(name: &Spanned<String>, secret: bool) -> Result<(), PlanError> {
     let fault = name.error("E012", format!("`name`: expected 1 to {LONGEST} small letters, digits, `-` or `_`"));
     let mended: String = name.trim().to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).take(LONGEST).collect();
     let mended = mended.trim_matches('-');
-    Err(if !secret && mended.chars().any(|c| c.is_ascii_alphanumeric()) { fault.help(format!("write \"{mended}\"")) } else { fault })
+    Err(if !secret && mended.chars().any(|c| c.is_ascii_alphanumeric()) {
+        fault.help(format!("write \"{mended}\"")).suggest(name.span(), format!("\"{mended}\""))
+    } else {
+        fault
+    })
 }
 
 fn not_a_table(key: &str, found: &DeValue<'_>) -> PlanError {
@@ -310,5 +329,6 @@ fn not_a_table(key: &str, found: &DeValue<'_>) -> PlanError {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    PlanError::new("E012", format!("`{key}`: expected a table, found {what}"))
+    let header = if ["transforms"].contains(&key) { format!("[[{key}]]") } else { format!("[{key}]") };
+    PlanError::new("E012", format!("`{key}`: expected a table, found {what}")).help(format!("write the header `{header}`, and its keys below"))
 }

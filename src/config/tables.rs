@@ -18,9 +18,9 @@ pub struct RunConfig {
     /// How many splits are open at once.
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: usize,
-    /// Commit after so many rows ...
+    /// Commit after so many rows, 100000 if not given ...
     #[schemars(range(min = 1))]
-    pub epoch_rows: usize,
+    pub epoch_rows: Option<Spanned<u64>>,
     /// ... or after so long, whichever comes first.
     pub epoch_interval: HumanDuration,
     /// A run ends after so long. If not given it follows from the trigger.
@@ -32,11 +32,16 @@ pub struct RunConfig {
 
 impl Default for RunConfig {
     fn default() -> Self {
-        Self { concurrency: 4, epoch_rows: 100_000, epoch_interval: HumanDuration(Duration::from_secs(10)), deadline: None, keep_runs: 10_000 }
+        Self { concurrency: 4, epoch_rows: None, epoch_interval: HumanDuration(Duration::from_secs(10)), deadline: None, keep_runs: 10_000 }
     }
 }
 
 impl RunConfig {
+    /// Commit after so many rows.
+    pub fn epoch_rows(&self) -> u64 {
+        self.epoch_rows.as_deref().copied().unwrap_or(100_000)
+    }
+
     pub(super) fn parse(table: &ConfigTable<'_>) -> (Option<Self>, Vec<PlanError>) {
         let (run, mut faults) = parse_partial::<Self>("[run]", table);
         if let Some(deadline) = run.as_ref().and_then(|run| run.deadline.as_ref()).filter(|deadline| deadline.0.is_zero()) {
@@ -71,16 +76,21 @@ pub enum Overrun {
 }
 
 /// The keys of `[trigger]` that the engine reads, whatever the type of the trigger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TriggerPolicy {
     /// What to do about ticks that were missed while nothing ran.
-    pub catch_up: CatchUp,
+    pub catch_up: Option<Spanned<CatchUp>>,
     /// What to do about a tick that comes while the run before it still works.
     pub overrun: Overrun,
 }
 
 impl TriggerPolicy {
+    /// What to do about ticks that were missed while nothing ran.
+    pub fn catch_up(&self) -> CatchUp {
+        self.catch_up.as_deref().copied().unwrap_or_default()
+    }
+
     /// The names of its keys.
     pub const KEYS: [&'static str; 2] = ["catch_up", "overrun"];
 }
@@ -144,14 +154,18 @@ pub struct DedupeDef {
     #[schemars(length(min = 1))]
     pub keys: Vec<Spanned<String>>,
     /// What to do about a row whose key is stored already, with other values.
-    #[serde(default)]
-    pub on_conflict: OnConflict,
+    pub on_conflict: Option<Spanned<OnConflict>>,
     /// Where the table stands.
     #[serde(skip)]
     pub span: Range<usize>,
 }
 
 impl DedupeDef {
+    /// What to do about a row whose key is stored already, with other values.
+    pub fn on_conflict(&self) -> OnConflict {
+        self.on_conflict.as_deref().copied().unwrap_or_default()
+    }
+
     pub(super) fn parse(table: &ConfigTable<'_>) -> (Option<Self>, Vec<PlanError>) {
         let (mut dedupe, mut faults) = parse_partial::<Self>("[dedupe]", table);
         if let Some(dedupe) = &mut dedupe {

@@ -4,6 +4,7 @@
 
 mod hide;
 mod render;
+pub(crate) mod stories;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,62 @@ impl SourceFile {
     }
 }
 
+/// A place in a file, as programs read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The path of the file.
+    pub file: String,
+    /// The line where it starts, from 1; none when the file as a whole is meant, and so for all six.
+    pub line: Option<usize>,
+    /// The column where it starts, from 1, in characters.
+    pub column: Option<usize>,
+    /// The line where it ends.
+    pub end_line: Option<usize>,
+    /// The column after its last character.
+    pub end_column: Option<usize>,
+    /// Its first byte in the file, from 0.
+    pub start: Option<usize>,
+    /// The byte after its last.
+    pub end: Option<usize>,
+}
+
+impl Place {
+    fn new(file: &SourceFile, span: Option<&Range<usize>>) -> Self {
+        let span = span.map(|span| file.clamp(span));
+        let start = span.as_ref().map(|span| file.position(span.start));
+        let end = span.as_ref().map(|span| file.position(span.end));
+        Self {
+            file: file.path.display().to_string(),
+            line: start.map(|(line, _)| line),
+            column: start.map(|(_, column)| column),
+            end_line: end.map(|(line, _)| line),
+            end_column: end.map(|(_, column)| column),
+            start: span.as_ref().map(|span| span.start),
+            end: span.map(|span| span.end),
+        }
+    }
+}
+
+/// An edit: what is at a place makes way for other text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Edit {
+    /// What to take away.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What to write there.
+    pub replacement: String,
+}
+
+/// Another place that a fault is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RelatedPlace {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What is to be said there.
+    pub label: String,
+}
+
 /// A fault and its place, as programs read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
@@ -49,48 +106,50 @@ pub struct Diagnostic {
     pub level: &'static str,
     /// What is wrong.
     pub message: String,
-    /// The path of the file.
-    pub file: String,
-    /// The line where it starts, from 1; none when the file as a whole is meant, and so for all four.
-    pub line: Option<usize>,
-    /// The column where it starts, from 1, in characters.
-    pub column: Option<usize>,
-    /// The line where it ends.
-    pub end_line: Option<usize>,
-    /// The column after its last character.
-    pub end_column: Option<usize>,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
     /// What is to be said at the place itself.
     pub label: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
+    /// The edit that does it, where it is known.
+    pub suggestion: Option<Edit>,
+    /// Other places that it is about.
+    pub related: Vec<RelatedPlace>,
 }
 
 impl Diagnostic {
-    /// A fault of a file.
-    pub fn new(file: &SourceFile, error: &PlanError) -> Self {
-        let span = error.span.as_ref().map(|span| file.clamp(span));
-        let start = span.as_ref().map(|span| file.position(span.start));
-        let end = span.as_ref().map(|span| file.position(span.end));
+    /// A fault of a file; `others` are the files that it may point into besides.
+    pub fn new(file: &SourceFile, others: &[&SourceFile], error: &PlanError) -> Self {
+        let related = |related: &pipeline_contract::Related| {
+            let other = match &related.file {
+                Some(path) => others.iter().find(|other| other.path == *path)?,
+                None => file,
+            };
+            Some(RelatedPlace { place: Place::new(other, Some(&related.span)), label: related.label.clone() })
+        };
         Self {
             code: error.code,
             level: level_name(error.level),
             message: error.message.clone(),
-            file: file.path.display().to_string(),
-            line: start.map(|(line, _)| line),
-            column: start.map(|(_, column)| column),
-            end_line: end.map(|(line, _)| line),
-            end_column: end.map(|(_, column)| column),
+            place: Place::new(file, error.span.as_ref()),
             label: error.label.clone(),
             help: error.help.clone(),
+            suggestion: error
+                .suggestion
+                .as_ref()
+                .map(|edit| Edit { place: Place::new(file, Some(&edit.span)), replacement: edit.replacement.clone() }),
+            related: error.related.iter().filter_map(related).collect(),
         }
     }
 }
 
 /// One JSON object for each fault, in the order of the file.
-pub fn to_json(file: &SourceFile, errors: &[PlanError]) -> Vec<serde_json::Value> {
+pub fn to_json(file: &SourceFile, others: &[&SourceFile], errors: &[PlanError]) -> Vec<serde_json::Value> {
     // Text, numbers and nothing else: it cannot fail.
     let hidden = hide::Hidden::of(&file.text);
-    in_order(errors).into_iter().filter_map(|error| serde_json::to_value(Diagnostic::new(file, &hidden.fault(&error))).ok()).collect()
+    in_order(errors).into_iter().filter_map(|error| serde_json::to_value(Diagnostic::new(file, others, &hidden.fault(&error))).ok()).collect()
 }
 
 /// So many faults of a file are told. Nobody reads more, and to find the line of each takes a walk through the file.

@@ -8,7 +8,7 @@ fn file(text: &str) -> SourceFile {
 
 #[track_caller]
 fn check(text: &str, errors: &[PlanError], expected: &str) {
-    assert_eq!(render(&file(text), errors, false), expected);
+    assert_eq!(render(&file(text), &[], errors, false), expected);
 }
 
 #[test]
@@ -139,7 +139,7 @@ error[E012]: one two␛[31m
 #[test]
 fn color_is_only_color() {
     let errors = [PlanError::new("E012", "wrong").at(0..1).help("help")];
-    let colored = render(&file("a = 1\n"), &errors, true);
+    let colored = render(&file("a = 1\n"), &[], &errors, true);
     assert!(colored.contains("\u{1b}["));
     let mut plain = String::new();
     let mut rest = colored.as_str();
@@ -149,7 +149,7 @@ fn color_is_only_color() {
     }
     plain.push_str(rest);
     let trimmed: String = plain.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    assert_eq!(trimmed, render(&file("a = 1\n"), &errors, false));
+    assert_eq!(trimmed, render(&file("a = 1\n"), &[], &errors, false));
 }
 
 #[test]
@@ -157,17 +157,17 @@ fn programs_get_lines_and_columns_in_characters() {
     let text = "a = 1\nü = \"日\"\n";
     let start = text.find("\"日").unwrap();
     let error = PlanError::new("E012", "wrong").at(start..start + 5).label("here");
-    let json = to_json(&file(text), &[error, PlanError::new("E011", "missing").help("add it")]);
+    let json = to_json(&file(text), &[], &[error, PlanError::new("E011", "missing").help("add it")]);
     assert_eq!(
         json,
         [
             serde_json::json!({
                 "code": "E011", "level": "error", "message": "missing", "file": "pipelines/crypto.toml", "line": null, "column": null,
-                "end_line": null, "end_column": null, "label": null, "help": "add it"
+                "end_line": null, "end_column": null, "start": null, "end": null, "label": null, "help": "add it", "suggestion": null, "related": []
             }),
             serde_json::json!({
                 "code": "E012", "level": "error", "message": "wrong", "file": "pipelines/crypto.toml", "line": 2, "column": 5,
-                "end_line": 2, "end_column": 8, "label": "here", "help": null
+                "end_line": 2, "end_column": 8, "start": 11, "end": 16, "label": "here", "help": null, "suggestion": null, "related": []
             }),
         ]
     );
@@ -189,6 +189,7 @@ proptest! {
         spans in prop::collection::vec((any::<Option<(u8, u8)>>(), any::<bool>()), 0..4),
         message in any::<String>(),
         label in any::<Option<String>>(),
+        edit in any::<Option<(u8, u8, String)>>(),
         color: bool,
     ) {
         let file = file(&text);
@@ -196,15 +197,22 @@ proptest! {
             .into_iter()
             .map(|(span, far)| {
                 let span = span.map(|(start, end)| usize::from(start)..if far { usize::MAX } else { usize::from(end) });
-                PlanError { span, label: label.clone(), help: label.clone(), ..PlanError::new("E012", message.clone()) }
+                let error = PlanError { span, label: label.clone(), help: label.clone(), ..PlanError::new("E012", message.clone()) };
+                match edit.clone() {
+                    Some((start, end, replacement)) => {
+                        let span = usize::from(start)..usize::from(end);
+                        error.suggest(span.clone(), replacement).related(span.clone(), "here").related_in("pipelines/crypto.toml", span, "there")
+                    }
+                    None => error,
+                }
             })
             .collect();
-        let rendered = render(&file, &errors, color);
+        let rendered = render(&file, &[&file], &errors, color);
         prop_assert!(rendered.lines().all(|line| line.trim_end() == line), "{rendered:?}");
-        prop_assert_eq!(to_json(&file, &errors).len(), errors.len());
+        prop_assert_eq!(to_json(&file, &[], &errors).len(), errors.len());
         for error in &errors {
-            let said = Diagnostic::new(&file, error);
-            prop_assert!((said.line, said.column) <= (said.end_line, said.end_column));
+            let said = Diagnostic::new(&file, &[], error);
+            prop_assert!((said.place.line, said.place.column) <= (said.place.end_line, said.place.end_column));
         }
     }
 }

@@ -1,10 +1,18 @@
 //! The plugins that pipeline files may name.
 
-use pipeline_contract::{Kind, PlanError, Plugin, Spanned, nearest};
+use pipeline_contract::{Kind, PlanError, Plugin, Spanned, nearest, slip};
 
 /// An explicit list of plugins. What is not in it does not exist.
 #[derive(Default)]
 pub struct Registry(Vec<Box<dyn Plugin>>);
+
+/// A type that no plugin has.
+pub struct Unknown<'r> {
+    /// E013.
+    pub fault: Box<PlanError>,
+    /// The plugin that was meant, if the name is but a slip of the hand.
+    pub meant: Option<&'r dyn Plugin>,
+}
 
 impl Registry {
     /// A registry of the stages that the engine itself has (the transforms everybody needs), and no other.
@@ -32,20 +40,27 @@ impl Registry {
     ///
     /// # Errors
     /// E013 with the nearest name, or with the kind that has this name.
-    pub fn find(&self, kind: Kind, name: &Spanned<String>) -> Result<&dyn Plugin, PlanError> {
+    pub fn find(&self, kind: Kind, name: &Spanned<String>) -> Result<&dyn Plugin, Unknown<'_>> {
         let named: Vec<&dyn Plugin> = self.0.iter().map(AsRef::as_ref).filter(|plugin| plugin.describe().type_name == name.as_str()).collect();
         if let Some(plugin) = named.iter().find(|plugin| plugin.describe().kind == kind) {
             return Ok(*plugin);
         }
         let error = name.error("E013", format!("there is no {kind} of type \"{}\"", name.as_str()));
         if let Some(other) = named.first() {
-            return Err(error.help(format!("\"{}\" is a {}", name.as_str(), other.describe().kind)));
+            let other = other.describe().kind;
+            let fault = error.help(format!("\"{}\" is a {other}: see `pipeline list {kind}`", name.as_str()));
+            return Err(Unknown { fault: Box::new(fault), meant: None });
         }
-        let known: Vec<&str> = self.all().into_iter().map(Plugin::describe).filter(|d| d.kind == kind).map(|d| d.type_name).collect();
-        Err(match nearest(name, known.iter().copied()) {
-            Some(near) => error.help(format!("did you mean \"{near}\"?")),
+        let all: Vec<&dyn Plugin> = self.all().into_iter().filter(|plugin| plugin.describe().kind == kind).collect();
+        let known: Vec<&str> = all.iter().map(|plugin| plugin.describe().type_name).collect();
+        let near = nearest(name, known.iter().copied());
+        let meant = slip(name, known.iter().copied()).filter(|slip| near == Some(slip));
+        let meant = all.iter().copied().find(|plugin| Some(plugin.describe().type_name) == meant);
+        let error = match near {
+            Some(near) => error.meant(format_args!("\"{near}\""), format!("\"{near}\"")),
             None if known.is_empty() => error.help(format!("this program was built without any {kind}")),
             None => error.help(format!("the {kind}s are {}; see `pipeline list {kind}`", known.join(", "))),
-        })
+        };
+        Err(Unknown { fault: Box::new(error), meant })
     }
 }

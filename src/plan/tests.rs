@@ -1,13 +1,14 @@
 //! Files that are typed but do not fit together, and all that a person sees of them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::{DataType, Field, RecordBatch, Schema};
 use pipeline_contract::{
-    BatchStream, ConfigTable, Descriptor, Epoch, Filter, Op, Plugin, Position, Reader, Recovery, RunContext, Sink, SinkContext, SinkState,
-    SourceCapabilities, Split, StageError, async_trait, parse_config, schema,
+    BatchStream, BuildContext, ConfigTable, Delivery, Descriptor, Epoch, Filter, Kind, Op, Plugin, Position, Reader, Recovery, RunContext, Sink,
+    SinkContext, SinkInput, SinkState, Source, SourceCapabilities, Split, Stage, StageError, Trigger, async_trait, parse_config, schema,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -140,8 +141,8 @@ fn file(table: &str, text: &str) -> SourceFile {
 fn planned(file: &SourceFile) -> (Option<Plan>, String) {
     let (def, faults) = config::parse(file, &Env::default());
     assert_eq!(faults, [], "{}", file.text);
-    let (plan, faults) = plan(&def.unwrap(), &registry());
-    (plan, render(file, &faults, false))
+    let (plan, _, faults) = plan(&def, &registry());
+    (plan, render(file, &[], &faults, false))
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn a_pipeline_that_fits_together_is_planned_and_bound() {
     let plan = plan.unwrap();
     assert_eq!(plan.time_column().as_deref(), Some("timestamp"));
     assert_eq!(plan.quarantine.as_deref(), Some(std::path::Path::new("data/rejects/toys.jsonl")));
-    assert_eq!(plan.parts.settings.deadline, LONGEST_RUN);
+    assert_eq!(plan.parts.settings.deadline, Duration::from_secs(3600));
     let binding: Vec<String> = plan.binding.0.iter().map(|(part, value)| format!("{part} = {value}")).collect();
     assert_eq!(
         binding,
@@ -178,7 +179,11 @@ fn what_does_not_fit_is_told_where_it_stands() {
             ["error[E019]: \"numbers\" brings the column `small` as Int32", "^^^^^^^^^", "a fault of the plugin"],
         ),
         ("dedupe", "keys = [\"coin\", \"timestamp\"]", ["error[E014]: there is no column `coin`", "^^^^^^", "did you mean `coin_id`?"]),
-        ("dedupe", "keys = [\"xyzzy\"]", ["error[E014]: there is no column `xyzzy`", "^^^^^^^", "the columns here are coin_id, timestamp, close"]),
+        (
+            "dedupe",
+            "keys = [\"xyzzy\"]",
+            ["error[E014]: there is no column `xyzzy`", "^^^^^^^", "the columns here are `coin_id`, `timestamp`, `close`"],
+        ),
         (
             "dedupe",
             "keys = [\"coin_id\"]\non_conflict = \"keep_last\"",
@@ -207,9 +212,9 @@ fn faults_of_several_stages_come_in_one_go() {
     let (_, faults) = {
         let file = SourceFile { path: PathBuf::from("toys.toml"), text: text.to_owned() };
         let (def, _) = config::parse(&file, &Env::default());
-        let (plan, faults) = plan(&def.unwrap(), &registry());
+        let (plan, _, faults) = plan(&def, &registry());
         assert!(plan.is_none());
-        (plan, render(&file, &faults, false))
+        (plan, render(&file, &[], &faults, false))
     };
     for part in ["E013", "toys.toml:3:8", "E040", "did you mean `close`?", "E012", "toys.toml:11:7"] {
         assert!(faults.contains(part), "{part} is not in\n{faults}");

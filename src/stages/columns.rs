@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use pipeline_contract::arrow::array::{BooleanArray, RecordBatchOptions};
-use pipeline_contract::arrow::{ArrayRef, RecordBatch, Schema, SchemaRef, select};
-use pipeline_contract::{ColumnType, PlanError, Spanned, StageError, nearest};
+use pipeline_contract::arrow::{ArrayRef, Field, RecordBatch, Schema, SchemaRef, select};
+use pipeline_contract::{ColumnType, PlanError, Spanned, StageError, listed, nearest};
 
 /// The place of a column that a pipeline file names.
 pub(crate) fn find(schema: &Schema, name: &Spanned<String>) -> Result<usize, PlanError> {
@@ -15,11 +15,21 @@ pub(crate) fn find(schema: &Schema, name: &Spanned<String>) -> Result<usize, Pla
             let known = schema.fields().iter().map(|field| field.name().as_str());
             let fault = name.error("E041", format!("there is no column `{}` here", &**name));
             Err(match nearest(name, known.clone()) {
-                Some(near) => fault.help(format!("did you mean `{near}`?")),
-                None => fault.help(format!("the columns here are {}", known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))),
+                Some(near) => {
+                    // A key of a table stands without quotes.
+                    let quotes = if name.span().len() == name.len() { "" } else { "\"" };
+                    fault.meant(format_args!("`{near}`"), format!("{quotes}{near}{quotes}"))
+                }
+                None => fault.help(format!("the columns here are {}", listed(known))),
             })
         }
     }
+}
+
+/// What `name` was meant to be, where there is no such column.
+pub(crate) fn meant<'a>(schema: &'a Schema, name: &str) -> Option<&'a Arc<Field>> {
+    let near = nearest(name, schema.fields().iter().map(|field| field.name().as_str()))?;
+    schema.fields().iter().find(|field| field.name() == near)
 }
 
 /// The place and type of a column that a pipeline file names.

@@ -23,9 +23,12 @@ pub(crate) fn unfit(error: &EvalError) -> StageError {
 
 fn in_file(text: &Spanned<String>, faults: Vec<ExprError>) -> Vec<PlanError> {
     let plan_error = |fault: ExprError| {
-        let error = PlanError::new("E040", fault.message).at(place(text, fault.span));
-        match fault.help {
-            Some(help) => error.help(help),
+        let there = place(text, fault.span.clone());
+        let exact = there != text.span();
+        let mut error = PlanError::new("E040", fault.message).at(there.clone());
+        error.help = fault.help;
+        match fault.replacement.filter(|_| exact) {
+            Some(replacement) => error.suggest(there, replacement),
             None => error,
         }
     };

@@ -256,7 +256,7 @@ impl World {
         registry.add([Box::new(TapePlugin) as _]);
         registry.add(pipeline_triggers::plugins());
         registry.add(pipeline_sink_csv::plugins());
-        let (plan, faults) = plan::plan(&def.unwrap(), &registry);
+        let (plan, _, faults) = plan::plan(&def, &registry);
         let plan = plan.unwrap_or_else(|| panic!("{faults:?}"));
         let ports = Ports {
             clock: Arc::new(PausedClock { start: ticks()[2], began: tokio::time::Instant::now() }),

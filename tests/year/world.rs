@@ -206,7 +206,7 @@ impl World {
         let file = Arc::new(SourceFile { path: PathBuf::from("crypto.toml"), text: self.setup.toml.clone() });
         let env: Env = [("COINGECKO_BASE_URL", "https://coingecko.sim/api/v3")].into_iter().collect();
         let (def, mut faults) = config::parse(&file, &env);
-        let (plan, more) = plan::plan(&def.unwrap(), &registry);
+        let (plan, _, more) = plan::plan(&def, &registry);
         faults.extend(more);
         assert!(faults.is_empty(), "{faults:?}");
         let mut parts = plan.unwrap().parts;

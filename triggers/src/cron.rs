@@ -1,5 +1,6 @@
 //! Ticks by a cron schedule, in a time zone.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -49,7 +50,11 @@ impl Plugin for Cron {
             (Some(schedule), Some(zone)) => {
                 let period = shortest(&schedule, zone);
                 let jitter = crate::jitter(config.jitter, period, &mut faults);
-                if faults.is_empty() { Ok(Stage::Trigger(Box::new(Ticks { schedule, zone, period, jitter }))) } else { Err(faults) }
+                if faults.is_empty() {
+                    Ok(Stage::Trigger(Box::new(Ticks { schedule, zone, period, jitter, place: config.schedule.span() })))
+                } else {
+                    Err(faults)
+                }
             }
             _ => Err(faults),
         }
@@ -63,7 +68,7 @@ fn find_zone(name: &Spanned<String>) -> Result<Tz, PlanError> {
         // Many write the city alone.
         let city = |full: &&str| full.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&name.replace(' ', "_")));
         match names().find(|full| full.eq_ignore_ascii_case(name)).or_else(|| names().find(city)).or_else(|| nearest(name, names())) {
-            Some(name) => fault.help(format!("did you mean \"{name}\"?")),
+            Some(name) => fault.meant(format_args!("\"{name}\""), format!("\"{name}\"")),
             None => fault.help("write it as \"Europe/Berlin\", \"America/New_York\" or \"UTC\""),
         }
     })
@@ -96,6 +101,7 @@ struct Ticks {
     zone: Tz,
     period: Option<Duration>,
     jitter: Duration,
+    place: Range<usize>,
 }
 
 impl Trigger for Ticks {
@@ -109,6 +115,10 @@ impl Trigger for Ticks {
 
     fn period(&self) -> Option<Duration> {
         self.period
+    }
+
+    fn place(&self) -> Option<Range<usize>> {
+        Some(self.place.clone())
     }
 }
 

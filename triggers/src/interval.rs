@@ -1,5 +1,6 @@
 //! Ticks at even distances.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -52,7 +53,8 @@ impl Plugin for Interval {
         }
         let offset = config.offset.map_or(Duration::ZERO, |offset| offset.0);
         let jitter = crate::jitter(config.jitter, Some(every), &mut faults);
-        if faults.is_empty() { Ok(Stage::Trigger(Box::new(Ticks { every, offset, jitter }))) } else { Err(faults) }
+        let place = config.every.span();
+        if faults.is_empty() { Ok(Stage::Trigger(Box::new(Ticks { every, offset, jitter, place }))) } else { Err(faults) }
     }
 }
 
@@ -60,6 +62,7 @@ struct Ticks {
     every: Duration,
     offset: Duration,
     jitter: Duration,
+    place: Range<usize>,
 }
 
 impl Trigger for Ticks {
@@ -78,6 +81,10 @@ impl Trigger for Ticks {
 
     fn period(&self) -> Option<Duration> {
         Some(self.every)
+    }
+
+    fn place(&self) -> Option<Range<usize>> {
+        Some(self.place.clone())
     }
 }
 
@@ -145,7 +152,7 @@ mod tests {
         fn the_next_tick_is_the_first_multiple_after(millis in 100u64..100_000_000, part in 0.0f64..1.0, after in -5_000_000_000_000i64..5_000_000_000_000) {
             let every = Duration::from_millis(millis);
             let offset = Duration::from_millis((millis as f64 * part) as u64);
-            let ticks = Ticks { every, offset, jitter: Duration::ZERO };
+            let ticks = Ticks { every, offset, jitter: Duration::ZERO, place: 0..0 };
             let after = DateTime::from_timestamp_millis(after).unwrap();
             let next = ticks.next(after).unwrap();
             prop_assert!(next > after);

@@ -70,7 +70,7 @@ fn unknown_nickname(text: &Spanned<String>, written: &str) -> PlanError {
     let names = NICKNAMES.map(|(name, _)| name);
     let fault = text.error("E020", format!("`schedule`: nothing is called {written}"));
     match nearest(written, names) {
-        Some(name) => fault.help(format!("did you mean \"{name}\"?")),
+        Some(name) => fault.meant(format_args!("\"{name}\""), format!("\"{name}\"")),
         None => fault.help(format!("there are {}", names.join(", "))),
     }
 }

@@ -55,9 +55,15 @@ impl Expansions {
         }
         errors.retain(|error| !error.span.as_ref().and_then(|span| self.at(span)).is_some_and(|one| one.faulty));
         for error in errors {
+            // An edit inside a text that came from the environment would not mend it; and none may write its values down.
+            if error.suggestion.as_ref().is_some_and(|edit| self.at(&edit.span).is_some_and(|one| !one.hidden.is_empty())) {
+                error.suggestion = None;
+            }
             let here = error.span.as_ref().and_then(|span| self.at(span)).map(|one| one.span.start);
             let replacements = self.replacements(here);
-            for text in [Some(&mut error.message), error.label.as_mut(), error.help.as_mut()].into_iter().flatten() {
+            let edit = error.suggestion.as_mut().map(|edit| &mut edit.replacement);
+            let labels = error.related.iter_mut().map(|place| &mut place.label);
+            for text in [Some(&mut error.message), error.label.as_mut(), error.help.as_mut(), edit].into_iter().flatten().chain(labels) {
                 for (value, shown) in &replacements {
                     *text = replace(text, value, shown);
                 }

@@ -47,6 +47,23 @@ impl<'a> ConfigTable<'a> {
         keys
     }
 
+    /// Does it have this key?
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// The keys of the table at `key`, if it is one: also of entries that cannot be typed.
+    pub fn names_in(&self, key: &str) -> Vec<String> {
+        let inner = self.table.get(key).and_then(|value| value.get_ref().as_table());
+        inner.into_iter().flat_map(|table| table.keys()).map(|name| name.get_ref().to_string()).collect()
+    }
+
+    /// Where the text for which `is` holds stands, the first in the order of the file; texts in lists and inner tables are not looked at.
+    pub fn find_text(&self, is: impl Fn(&str) -> bool) -> Option<Range<usize>> {
+        let found = self.table.iter().filter(|(_, value)| value.get_ref().as_str().is_some_and(&is));
+        found.map(|(_, value)| value.span()).min_by_key(|span| span.start)
+    }
+
     /// Moves some keys into a table of their own: those that somebody else than the plugin reads.
     #[must_use]
     pub fn split_off(&mut self, names: &[&str]) -> Self {
@@ -72,6 +89,14 @@ impl fmt::Debug for ConfigTable<'_> {
     }
 }
 
+/// The one of `known` that `name` is a slip of the hand away from.
+pub fn slip<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    let most = name.chars().count().max(3) / 3;
+    let near = known.into_iter().map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate));
+    near.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
+}
+
 /// The nearest of `known` to `name`, when one is near enough to be a slip of the hand, or is meant by a longer or shorter word.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
@@ -86,13 +111,23 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     closest(slips).or_else(|| closest(words.into_iter().filter(|(_, word)| longer(&word.to_lowercase()) || shorter(&word.to_lowercase())).collect()))
 }
 
+/// Names as a message lists them: `` `a`, `b` and 7 more ``.
+pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 | 1 => names.join(", "),
+        more => format!("{} and {more} more", names[..SHOWN].join(", ")),
+    }
+}
+
 /// E010 for a key that nobody knows.
 pub fn unknown_key(what: &str, key: &str, span: Range<usize>, known: &[&str]) -> PlanError {
     let error = PlanError::new("E010", format!("{what} has no key `{key}`")).at(span);
     match nearest(key, known.iter().copied()) {
-        Some(name) => error.help(format!("did you mean `{name}`?")),
+        Some(name) => error.meant(format_args!("`{name}`"), name),
         None if known.is_empty() => error.help("it has no keys at all"),
-        None => error.help(format!("its keys are {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", "))),
+        None => error.help(format!("its keys are {}", known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))),
     }
 }
 

@@ -77,7 +77,8 @@ impl<'s> Typing<'s, '_> {
                     let named = place::locate(&self.table.table, &span).map_or_else(|| path.clone(), |place| place.path);
                     let value = place::locate(&rest, &span).map(|place| place.value.clone());
                     self.note(&error, &span, &named, value.as_ref());
-                    self.walk.gone.insert(named);
+                    // A misspelt key is missing under neither of its names.
+                    self.walk.gone.extend([named, path.clone()]);
                     place::remove(&mut rest, &path);
                 }
                 None => {
@@ -145,11 +146,17 @@ impl<'s> Typing<'s, '_> {
             (Some(wanted), Some(value)) if typed.iter().any(|start| message.starts_with(start)) => {
                 let fault = say(format!("expected {wanted}, found {}", found(value)));
                 match value.as_str().and_then(|text| nearest(text, variants.iter().copied())) {
-                    Some(name) => fault.help(format!("did you mean \"{name}\"?")),
+                    Some(name) => fault.at(span.clone()).meant(format_args!("\"{name}\""), format!("\"{name}\"")),
                     None => fault,
                 }
             }
-            _ => say(message.to_owned()),
+            _ => match message.split_once("; ") {
+                Some((what, help)) => match help.strip_prefix("did you mean ").and_then(|meant| meant.strip_suffix('?')) {
+                    Some(meant) if !meant.contains('\\') => say(what.to_owned()).at(span.clone()).meant(meant, meant),
+                    _ => say(what.to_owned()).help(help),
+                },
+                None => say(message.to_owned()),
+            },
         }
     }
 }

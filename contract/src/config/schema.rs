@@ -8,7 +8,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::expansion::Expansions;
 use super::place::{Path, Step, found};
-use super::unknown_key;
+use super::{nearest, slip, unknown_key};
 use crate::PlanError;
 
 /// A schema and the definitions that it refers to.
@@ -236,10 +236,18 @@ impl<'s> Walk<'s> {
     fn unknown_keys(&mut self, table: &mut DeTable<'_>, schema: &Value, path: &Path) {
         let known: Vec<&str> =
             schema.get("properties").and_then(Value::as_object).map(|all| all.keys().map(String::as_str).collect()).unwrap_or_default();
-        let unknown: Vec<_> = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).cloned().collect();
+        let mut unknown: Vec<_> = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).cloned().collect();
+        unknown.sort_by_key(|key| key.span().start);
         for key in unknown {
-            self.faults.push(unknown_key(&self.name(path), key.get_ref(), key.span(), &known));
-            table.remove(key.get_ref().as_ref());
+            // What stands there already is not what was meant.
+            let free: Vec<&str> = known.iter().copied().filter(|name| !table.contains_key(*name)).collect();
+            let meant = slip(key.get_ref(), free.iter().copied()).filter(|name| nearest(key.get_ref(), free.iter().copied()) == Some(name));
+            let offered = if nearest(key.get_ref(), free.iter().copied()).is_some() { &free } else { &known };
+            self.faults.push(unknown_key(&self.name(path), key.get_ref(), key.span(), offered));
+            // Its value is looked at as that of the key that was meant, which is not missing then.
+            if let (Some((key, value)), Some(meant)) = (table.remove_entry(key.get_ref().as_ref()), meant) {
+                table.insert(toml::Spanned::new(key.span(), meant.to_owned().into()), value);
+            }
         }
     }
 

@@ -40,13 +40,13 @@ impl Checker<'_> {
 
     fn unknown_function(&mut self, written: &str, name: &str, name_span: Range<usize>, span: Range<usize>) -> Typed {
         let names = FUNCTIONS.iter().map(|signature| signature.name);
-        let help = match (absent(name), nearest(name, names)) {
-            (Some(why), _) => Some(why.to_owned()),
-            (None, Some(near)) => Some(format!("did you mean `{near}`?")),
-            (None, None) => Some("see the table of functions".to_owned()),
-        };
         let message = if self.is_called(&name_span) { format!("unknown function `{written}`") } else { format!("`{written}` is not supported") };
-        self.fault(ExprError { message, span: name_span, help });
+        let error = ExprError::new(message, name_span);
+        self.fault(match (absent(name), nearest(name, names)) {
+            (Some(why), _) => error.help(why),
+            (None, Some(near)) => error.meant(near),
+            (None, None) => error.help("see the table of functions"),
+        });
         Typed::faulty(span)
     }
 

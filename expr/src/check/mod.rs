@@ -203,16 +203,18 @@ impl Checker<'_> {
 
     fn unknown_column(&mut self, name: &Ident, span: Range<usize>) -> Typed {
         let names = || self.schema.fields().iter().map(|field| field.name().as_str());
-        let help = if let Some(near) = nearest(&name.value, names()) {
-            format!("did you mean `{}`?", quoted(near))
-        } else if name.quote_style.is_some() {
+        let error = ExprError::new(format!("unknown column `{}`", name.value), span);
+        if let Some(near) = nearest(&name.value, names()) {
+            return self.faulty(error.meant(quoted(near)));
+        }
+        let help = if name.quote_style.is_some() {
             "double quotes are for names; text is written in single quotes".to_owned()
         } else if self.schema.fields().is_empty() {
             "there are no columns".to_owned()
         } else {
             format!("columns: {}", shortened_list(names()))
         };
-        self.faulty(ExprError::new(format!("unknown column `{}`", name.value), span).help(help))
+        self.faulty(error.help(help))
     }
 
     fn unary(&mut self, op: UnaryOperator, operand: &Ast, level: usize) -> Typed {

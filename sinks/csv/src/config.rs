@@ -121,19 +121,23 @@ pub(crate) struct Checked {
     /// The path as it stands in the file, when a part of it came from the environment.
     path_written: Option<String>,
     pub(crate) pieces: Vec<Piece>,
+    /// Whether `pieces` are the path: else it has a fault.
+    is_path_known: bool,
     pub(crate) time: TimeFormat,
     pub(crate) delimiter: u8,
     pub(crate) null: Vec<u8>,
 }
 
-/// Looks at what can be judged without knowing the columns.
-pub(crate) fn check(config: Config, expansions: &Expansions) -> Result<Checked, Vec<PlanError>> {
+/// Looks at what can be judged without knowing the columns. What is faulty is as if it were not there.
+pub(crate) fn check(config: Config, expansions: &Expansions) -> (Checked, Vec<PlanError>) {
     let mut faults = Vec::new();
+    let mut is_path_known = true;
     let path_written = expansions.at(&config.path.span()).map(|text| text.written.clone());
     let pieces = template::parse(&config.path).unwrap_or_else(|found| {
         faults.extend(
             found.into_iter().map(|f| PlanError::new("E030", f.message).at(within(&config.path, path_written.as_deref(), f.at)).help(f.help)),
         );
+        is_path_known = false;
         Vec::new()
     });
     let delimiter = match config.delimiter.as_ref().map(|text| (text, text.as_bytes())) {
@@ -161,10 +165,15 @@ pub(crate) fn check(config: Config, expansions: &Expansions) -> Result<Checked, 
             TimeFormat::Rfc3339
         }
     };
-    if faults.is_empty() { Ok(Checked { config, path_written, pieces, time, delimiter, null }) } else { Err(faults) }
+    (Checked { config, path_written, pieces, is_path_known, time, delimiter, null }, faults)
 }
 
 impl Checked {
+    /// Can columns be read back from the path?
+    pub(crate) fn is_path_known(&self) -> bool {
+        self.is_path_known
+    }
+
     /// The place in the pipeline file of a part of the path.
     pub(crate) fn in_path(&self, part: Range<usize>) -> Range<usize> {
         within(&self.config.path, self.path_written.as_deref(), part)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pipeline_contract::arrow::array::ArrayRef;
 use pipeline_contract::arrow::{RecordBatch, Schema, SchemaRef};
-use pipeline_contract::{Category, ColumnType, PlanError, SinkInput, SinkPlan, Spanned, StageError, nearest};
+use pipeline_contract::{Category, ColumnType, PlanError, SinkInput, SinkPlan, Spanned, StageError, listed, nearest};
 use pipeline_files::name::Decoded;
 use serde_json::json;
 
@@ -60,20 +60,18 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn plan(checked: &Checked, input: &SinkInput) -> Result<(Self, SinkPlan), Vec<PlanError>> {
         let mut faults = Vec::new();
-        let columns = written(checked, &input.schema).unwrap_or_else(|found| {
-            faults.extend(found);
-            Vec::new()
-        });
-        let paths = match Paths::bind(checked, &input.schema) {
-            Ok(paths) if faults.is_empty() => paths,
-            Ok(_) => return Err(faults),
-            Err(found) => {
-                faults.extend(found);
-                return Err(faults);
+        let columns = written(checked, &input.schema).map_err(|found| faults.extend(found)).ok();
+        let paths = Paths::bind(checked, &input.schema).map_err(|found| faults.extend(found)).ok();
+        let (Some(columns), Some(paths)) = (columns, paths) else {
+            if input.replaces {
+                faults.extend(moving(checked, input));
             }
+            return Err(faults);
         };
         let stored = stored(checked, input, &columns, &paths);
-        faults.extend(lost_keys(checked, input, &columns, &stored));
+        if checked.is_path_known() {
+            faults.extend(lost_keys(checked, input, &columns, &stored));
+        }
         if input.replaces {
             faults.extend(moving(checked, input));
         }
@@ -288,8 +286,10 @@ fn no_column(column: &Spanned<crate::config::Column>, schema: &SchemaRef) -> Pla
     let names = || schema.fields().iter().map(|field| field.name().as_str());
     let error = column.error("E032", format!("there is no column `{}`", column.column));
     match nearest(&column.column, names()) {
+        // The name stands alone where the file has it as it is; a table has it beside its other name.
+        Some(near) if column.span().len() == column.column.len() + 2 => error.meant(format_args!("`{near}`"), format!("\"{near}\"")),
         Some(near) => error.help(format!("did you mean `{near}`?")),
-        None => error.help(format!("the columns are {}", names().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))),
+        None => error.help(format!("the columns are {}", listed(names()))),
     }
 }
 
@@ -328,7 +328,7 @@ fn lost_keys(checked: &Checked, input: &SinkInput, columns: &[Written], stored: 
 fn moving(checked: &Checked, input: &SinkInput) -> Vec<PlanError> {
     let columns =
         checked.pieces.iter().filter_map(|piece| if let Piece::Column { name, name_at, .. } = piece { Some((name, name_at)) } else { None });
-    let moving = columns.filter(|(name, _)| !input.keys.contains(name));
+    let moving = columns.filter(|(name, _)| !input.keys.contains(name) && input.schema.index_of(name).is_ok());
     moving
         .map(|(name, at)| {
             let message = format!("rows are replaced, but their file depends on `{name}`, which is not a dedupe key");
@@ -342,7 +342,7 @@ fn warnings(checked: &Checked, columns: &[Written]) -> Vec<PlanError> {
     match columns {
         [column] if column.nullable && checked.null.is_empty() => {
             let message = format!("`{}` is the only column: a null in it is an empty line, which many programs skip", column.name);
-            vec![PlanError::warning("E034", message).at(checked.config.path.span()).help("set `null`, as `null = \"NA\"`")]
+            vec![PlanError::warning("W030", message).at(checked.config.path.span()).help("set `null`, as `null = \"NA\"`")]
         }
         _ => Vec::new(),
     }

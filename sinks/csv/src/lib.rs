@@ -14,7 +14,7 @@ mod sink;
 mod template;
 mod time;
 
-use pipeline_contract::{BuildContext, ConfigTable, Descriptor, Kind, PlanError, Plugin, Stage, parse_config};
+use pipeline_contract::{BuildContext, ConfigTable, Descriptor, Draft, Kind, PlanError, Plugin, Stage, parse_partial};
 
 /// The plugin `csv`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,8 +36,17 @@ impl Plugin for Csv {
         }
     }
 
-    fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let checked = config::check(parse_config("sink \"csv\"", config)?, config.expansions())?;
-        Ok(Stage::Sink(Box::new(sink::CsvSink::new(checked))))
+    fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        self.draft(config, cx).whole()
+    }
+
+    fn draft(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Draft {
+        let (typed, mut faults) = parse_partial("sink \"csv\"", config);
+        let stage = typed.map(|typed| {
+            let (checked, more) = config::check(typed, config.expansions());
+            faults.extend(more);
+            Stage::Sink(Box::new(sink::CsvSink::new(checked)))
+        });
+        Draft::new(stage, faults)
     }
 }

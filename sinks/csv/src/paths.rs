@@ -7,7 +7,7 @@ use chrono::format::{Fixed, Item, Numeric, Pad, Parsed};
 use pipeline_contract::arrow::array::cast::AsArray;
 use pipeline_contract::arrow::array::types::TimestampMicrosecondType;
 use pipeline_contract::arrow::{Array, RecordBatch, SchemaRef};
-use pipeline_contract::{Category, ColumnType, PlanError, StageError, instant, nearest};
+use pipeline_contract::{Category, ColumnType, PlanError, StageError, Suggestion, instant, listed, nearest};
 use pipeline_files::Root;
 use pipeline_files::name::{self, Decoded, Escape, encode};
 use regex::Regex;
@@ -83,7 +83,11 @@ impl Paths {
                     }
                     Err(fault) => {
                         let place = if fault.code == "E031" { name_at } else { at };
-                        faults.push(fault.at(checked.in_path(place.clone())));
+                        let place = checked.in_path(place.clone());
+                        let edit = fault.suggestion.clone().filter(|_| place.len() == name.len());
+                        let mut fault = fault.at(place.clone());
+                        fault.suggestion = edit.map(|edit| Suggestion { span: place, ..edit });
+                        faults.push(fault);
                     }
                 },
             }
@@ -258,8 +262,8 @@ fn part(checked: &Checked, schema: &SchemaRef, name: &str, format: Option<&[Item
         let names = || schema.fields().iter().map(|field| field.name().as_str());
         let error = PlanError::new("E031", format!("there is no column `{name}`"));
         return Err(match nearest(name, names()) {
-            Some(near) => error.help(format!("did you mean `{near}`?")),
-            None => error.help(format!("the columns are {}", names().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))),
+            Some(near) => error.at(0..0).meant(format_args!("`{near}`"), near),
+            None => error.help(format!("the columns are {}", listed(names()))),
         });
     };
     let data_type = schema.field(column).data_type();

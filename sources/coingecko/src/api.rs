@@ -193,7 +193,9 @@ pub(crate) fn check_word(key: &str, word: &Spanned<String>, known: &[&str]) -> O
     if known.contains(&word.as_str()) {
         return None;
     }
-    let help =
-        nearest(word, known.iter().copied()).map_or_else(|| format!("one of {}", known.join(", ")), |near| format!("did you mean \"{near}\"?"));
-    Some(word.error("E012", format!("`{key}` does not know \"{}\"", word.escape_debug())).help(help))
+    let fault = word.error("E012", format!("`{key}` does not know \"{}\"", word.escape_debug()));
+    Some(match nearest(word, known.iter().copied()) {
+        Some(near) => fault.meant(format_args!("\"{near}\""), format!("\"{near}\"")),
+        None => fault.help(format!("one of {}", known.join(", "))),
+    })
 }

@@ -196,7 +196,11 @@ error[E010]: source "demo" has no key `topp`
 6 | topp = 3
   | ^^^^
   |
-  = help: did you mean `top`?
+help: did you mean `top`?
+  |
+6 - topp = 3
+6 + top = 3
+  |
 
 error[E030]: `url`: "${DEMO_KEY}" does not start with http
  --> crypto.toml:7:7

@@ -7,7 +7,7 @@ mod validate;
 
 use std::time::Duration;
 
-use pipeline_contract::{Descriptor, HumanDuration, Kind, parse_partial};
+use pipeline_contract::{Descriptor, HumanDuration, Kind, Stage, parse_partial};
 use proptest::prelude::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -55,14 +55,14 @@ fn file(text: &str) -> SourceFile {
 fn rendered(text: &str) -> String {
     let file = file(text);
     let (def, mut faults) = parse(&file, &env());
-    if let Some(def) = &def {
-        let cx = BuildContext { pipeline: def.name.to_string() };
-        let stages = [(&def.source, Kind::Source), (&def.trigger, Kind::Trigger)];
-        for (stage, kind) in stages.into_iter().filter_map(|(stage, kind)| stage.as_ref().map(|stage| (stage, kind))) {
-            faults.extend(stage.build(&Demo(kind), &cx).err().unwrap_or_default());
-        }
+    let cx = BuildContext { pipeline: def.name.to_string() };
+    let stages = [(&def.source, Kind::Source), (&def.trigger, Kind::Trigger)];
+    for (stage, kind) in stages.into_iter().filter_map(|(stage, kind)| stage.as_ref().map(|stage| (stage, kind))) {
+        let mut found = stage.draft(&Demo(kind), &cx).faults;
+        def.hide(&mut found);
+        faults.extend(found);
     }
-    crate::diagnostic::render(&file, &faults, false)
+    crate::diagnostic::render(&file, &[], &faults, false)
 }
 
 #[track_caller]
@@ -148,14 +148,13 @@ fn a_whole_file_is_read() {
     let file = file(WHOLE);
     let (def, faults) = parse(&file, &env());
     assert_eq!(faults, []);
-    let def = def.unwrap();
     assert_eq!((def.name.as_str(), def.description.as_deref()), ("crypto", Some("hourly candles")));
     assert_eq!(def.log.file.as_ref().map(|file| file.as_str()), Some("logs/crypto.log"));
     assert_eq!((def.log.format, def.log.level, def.log.max_size, def.log.keep), (LogFormat::Json, LogLevel::Debug, ByteSize(5 << 20), 3));
-    assert_eq!((def.run.concurrency, def.run.epoch_rows, def.run.keep_runs), (2, 3, 100));
+    assert_eq!((def.run.concurrency, def.run.epoch_rows(), def.run.keep_runs), (2, 3, 100));
     assert_eq!(def.run.epoch_interval, HumanDuration(Duration::from_secs(5)));
     assert_eq!(def.run.deadline.as_deref(), Some(&HumanDuration(Duration::from_secs(45 * 60))));
-    assert_eq!(def.policy, TriggerPolicy { catch_up: CatchUp::All, overrun: Overrun::Wait });
+    assert_eq!((def.policy.catch_up(), def.policy.overrun), (CatchUp::All, Overrun::Wait));
     let trigger = def.trigger.as_ref().unwrap();
     assert_eq!(trigger.type_name.as_str(), "interval");
     assert_eq!(trigger.table.keys().iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["every"]);
@@ -165,7 +164,7 @@ fn a_whole_file_is_read() {
     assert_eq!(&WHOLE[def.sinks[1].span.clone()], "[[sink]]");
 
     let dedupe = def.dedupe.as_ref().unwrap();
-    assert_eq!(dedupe.on_conflict, OnConflict::KeepLast);
+    assert_eq!(dedupe.on_conflict(), OnConflict::KeepLast);
     assert_eq!(&WHOLE[dedupe.keys[1].span()], "\"timestamp\"");
     assert_eq!(&WHOLE[dedupe.span.clone()], "[dedupe]");
     assert!(!format!("{def:?}").contains("open sesame"));
@@ -174,7 +173,7 @@ fn a_whole_file_is_read() {
 #[test]
 fn the_rules_of_a_whole_file_are_read() {
     let file = file(WHOLE);
-    let def = parse(&file, &env()).0.unwrap();
+    let def = parse(&file, &env()).0;
     let validate = def.validate.unwrap();
     assert_eq!(&WHOLE[def.validate_span], "[validate]");
     assert_eq!(validate.on_reject, OnReject::Quarantine);
@@ -190,9 +189,8 @@ fn the_least_file_has_defaults() {
     let file = file("name = \"a\"\n[trigger]\ntype = \"manual\"\n[source]\ntype = \"demo\"\n[sink]\ntype = \"csv\"\n[validate]\n");
     let (def, faults) = parse(&file, &env());
     assert_eq!(faults, []);
-    let def = def.unwrap();
-    assert_eq!((def.run.concurrency, def.run.epoch_rows, def.run.keep_runs), (4, 100_000, 10_000));
-    assert_eq!(def.policy, TriggerPolicy { catch_up: CatchUp::Latest, overrun: Overrun::Skip });
+    assert_eq!((def.run.concurrency, def.run.epoch_rows(), def.run.keep_runs), (4, 100_000, 10_000));
+    assert_eq!((def.policy.catch_up(), def.policy.overrun), (CatchUp::Latest, Overrun::Skip));
     assert_eq!((def.log.format, def.log.level, def.log.max_size, def.log.keep), (LogFormat::Text, LogLevel::Info, ByteSize(10_000_000), 5));
     assert!(def.run.deadline.is_none() && def.dedupe.is_none() && def.transforms.is_empty());
     let validate = def.validate.unwrap();
@@ -214,7 +212,6 @@ fn a_file_is_loaded_or_says_why_not() {
 fn later_faults_hide_the_environment_too() {
     let file = file("name = \"a\"\n[source]\ntype = \"${DEMO_KEY}\"");
     let (def, _) = parse(&file, &env());
-    let def = def.unwrap();
     let source = def.source.as_ref().unwrap();
     let mut faults = vec![source.type_name.error("E040", format!("no source is called \"{}\"", *source.type_name))];
     def.hide(&mut faults);

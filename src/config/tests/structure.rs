@@ -38,17 +38,17 @@ type = "demo"
 type = "csv"
 "#,
         r#"
-error[E011]: the pipeline file needs the table `[source]`
- --> crypto.toml
-  = help: `[source]` says where rows come from
-
 error[E010]: the pipeline file has no key `soruce`
  --> crypto.toml:4:2
   |
 4 | [soruce]
   |  ^^^^^^
   |
-  = help: did you mean `source`?
+help: did you mean `source`?
+  |
+4 - [soruce]
+4 + [source]
+  |
 "#,
     );
 }
@@ -95,7 +95,11 @@ error[E012]: `name`: expected 1 to 64 small letters, digits, `-` or `_`
 1 | name = "Crypto Prices!"
   |        ^^^^^^^^^^^^^^^^
   |
-  = help: write "crypto-prices"
+help: write "crypto-prices"
+  |
+1 - name = "Crypto Prices!"
+1 + name = "crypto-prices"
+  |
 "#,
     );
 }
@@ -183,6 +187,8 @@ error[E012]: `run`: expected a table, found a number
   |
 2 | run = 5
   |       ^
+  |
+  = help: write the header `[run]`, and its keys below
 "#,
     );
 }
@@ -253,6 +259,8 @@ error[E012]: `sink`: expected a table, found text
   |
 2 | sink = ["csv"]
   |         ^^^^^
+  |
+  = help: write the header `[sink]`, and its keys below
 "#,
     );
 }
@@ -296,7 +304,11 @@ error[E001]: text stands in quotes
 4 | every = 1h
   |         ^^
   |
-  = help: write "1h"
+help: put it in quotes
+  |
+4 - every = 1h
+4 + every = "1h"
+  |
 "#,
     );
 }
@@ -315,23 +327,35 @@ from = 2020-13-01
 type =
 "#,
         r#"
-error[E001]: invalid basic string, expected `"`
+error[E001]: this text is not closed
  --> crypto.toml:1:15
   |
 1 | name = "crypto
   |               ^
+  |
+help: write `"` where it ends
+  |
+1 | name = "crypto"
+  |               +
 
-error[E001]: unclosed table, expected `]`
+error[E001]: this header is not closed
  --> crypto.toml:2:9
   |
 2 | [trigger
   |         ^
+  |
+help: write `]` at its end
+  |
+2 | [trigger]
+  |         +
 
 error[E001]: `type` stands twice
  --> crypto.toml:6:1
   |
 6 | type = "other"
   | ^^^^
+  |
+  = help: take one of them away
 
 error[E001]: invalid date, expected month between 01 and 12
  --> crypto.toml:7:8
@@ -367,12 +391,8 @@ error[E001]: `source` stands twice
   |
 6 | [source]
   |  ^^^^^^
-
-error[E001]: `type` stands twice
- --> crypto.toml:7:1
   |
-7 | type = "demo"
-  | ^^^^
+  = help: take one of them away
 "#,
     );
 }
@@ -400,7 +420,11 @@ error[E012]: `name`: expected 1 to 64 small letters, digits, `-` or `_`
 1 | name = "Crypto"
   |        ^^^^^^^^
   |
-  = help: write "crypto"
+help: write "crypto"
+  |
+1 - name = "Crypto"
+1 + name = "crypto"
+  |
 
 error[E010]: the pipeline file has no key `version`
  --> crypto.toml:2:1
@@ -458,7 +482,10 @@ error[E010]: trigger "demo" has no key `catchup`
 4 | catchup = "all"
   | ^^^^^^^
   |
-  = help: did you mean `catch_up`?
+help: did you mean `catch_up`?
+  |
+4 | catch_up = "all"
+  |      +
 "#,
     );
 }

@@ -26,7 +26,10 @@ error[E010]: [run] has no key `concurency`
 3 | concurency = 4
   | ^^^^^^^^^^
   |
-  = help: did you mean `concurrency`?
+help: did you mean `concurrency`?
+  |
+3 | concurrency = 4
+  |       +
 
 error[E012]: `epoch_rows`: expected a whole number of 1 or more, found the whole number 0
  --> crypto.toml:4:14
@@ -34,11 +37,13 @@ error[E012]: `epoch_rows`: expected a whole number of 1 or more, found the whole
 4 | epoch_rows = 0
   |              ^
 
-error[E012]: `epoch_interval`: "10 secs." is not a length of time; write it as "90s", "1h 30m" or "2 days"
+error[E012]: `epoch_interval`: "10 secs." is not a length of time
  --> crypto.toml:5:18
   |
 5 | epoch_interval = "10 secs."
   |                  ^^^^^^^^^^
+  |
+  = help: write it as "90s", "1h 30m" or "2 days"
 
 error[E012]: `deadline`: expected more than no time
  --> crypto.toml:6:12
@@ -125,7 +130,10 @@ error[E012]: `catch_up`: expected "none", "latest" or "all", found text "latst"
 4 | catch_up = "latst"
   |            ^^^^^^^
   |
-  = help: did you mean "latest"?
+help: did you mean "latest"?
+  |
+4 | catch_up = "latest"
+  |                +
 
 error[E012]: `overrun`: expected "skip" or "wait", found true
  --> crypto.toml:5:11
@@ -166,7 +174,11 @@ error[E012]: `level`: expected "error", "warn", "info", "debug" or "trace", foun
 4 | level = "warning"
   |         ^^^^^^^^^
   |
-  = help: did you mean "warn"?
+help: did you mean "warn"?
+  |
+4 - level = "warning"
+4 + level = "warn"
+  |
 
 error[E012]: `max_size`: expected a number of bytes, 1000 or more, such as 5000000, "10MB" or "10MiB", found text "10 potatoes"
  --> crypto.toml:5:12
@@ -217,7 +229,11 @@ error[E012]: `on_conflict`: expected "keep_first", "keep_last" or "reject", foun
 3 | on_conflict = "keep-first"
   |               ^^^^^^^^^^^^
   |
-  = help: did you mean "keep_first"?
+help: did you mean "keep_first"?
+  |
+3 - on_conflict = "keep-first"
+3 + on_conflict = "keep_first"
+  |
 "#,
     );
 }
@@ -250,7 +266,11 @@ error[E012]: `on_reject`: expected "quarantine", "drop" or "fail", found text "q
 5 | on_reject = "quarantined"
   |             ^^^^^^^^^^^^^
   |
-  = help: did you mean "quarantine"?
+help: did you mean "quarantine"?
+  |
+5 - on_reject = "quarantined"
+5 + on_reject = "quarantine"
+  |
 "#,
     );
 }

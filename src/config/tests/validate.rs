@@ -31,7 +31,11 @@ error[E010]: `columns.close` in [validate] has no key `minimum`
 3 | minimum = 1
   | ^^^^^^^
   |
-  = help: did you mean `min`?
+help: did you mean `min`?
+  |
+3 - minimum = 1
+3 + min = 1
+  |
 
 error[E012]: `columns.close.type`: expected "boolean", "integer", "float", "text" or "timestamp", found text "double"
  --> crypto.toml:4:8
@@ -62,11 +66,14 @@ error[E012]: `rules[1].kind`: expected "price_envelope", "positive_prices" or "n
 5 | kind = "positive_price"
   |        ^^^^^^^^^^^^^^^^
   |
-  = help: did you mean "positive_prices"?
+help: did you mean "positive_prices"?
+  |
+5 | kind = "positive_prices"
+  |                       +
 "#,
     );
     let file = file(&text);
-    let rules = parse(&file, &env()).0.unwrap().validate.unwrap().rules;
+    let rules = parse(&file, &env()).0.validate.unwrap().rules;
     let exprs: Vec<_> = rules.iter().filter_map(|rule| rule.expr.as_ref()).map(|expr| expr.as_str()).collect();
     assert_eq!((rules.len(), exprs), (2, vec!["a > 1", "b > 1"]));
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{Field, RecordBatch, Schema, SchemaRef, select};
 use pipeline_contract::{
-    Applied, BuildContext, ConfigTable, Descriptor, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_config, row_json,
+    Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_partial,
+    row_json,
 };
 use pipeline_expr::{EvalError, Expr};
 use schemars::JsonSchema;
@@ -34,9 +35,12 @@ struct Config {
     replace: bool,
 }
 
+/// The name of a column, and its expression.
+type Named = (Spanned<String>, Spanned<String>);
+
 /// The columns to make, in order.
 struct Columns {
-    columns: Vec<(Spanned<String>, Spanned<String>)>,
+    columns: Vec<Named>,
     replace: bool,
 }
 
@@ -57,23 +61,76 @@ columns = { spread = "high - low", share = "spread / close" }  # in this order
         }
     }
 
-    fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let typed: Config = parse_config("transform \"derive\"", config)?;
-        let fault = |message: &str| vec![PlanError::new("E044", format!("transform \"derive\" {message}")).at(config.span())];
-        let mut columns = match (typed.column, typed.expr, typed.columns) {
-            (Some(column), Some(expr), None) => vec![(column, expr)],
-            (None, None, Some(columns)) if columns.is_empty() => return Err(vec![columns.error("E044", "no column is derived")]),
-            (None, None, Some(columns)) => columns.into_inner().into_iter().collect(),
-            (None, None, None) => return Err(fault("needs `column` and `expr`, or `columns`")),
-            (Some(column), None, None) => return Err(vec![column.error("E044", "`column` needs an `expr` beside it")]),
-            (None, Some(expr), None) => return Err(vec![expr.error("E044", "`expr` needs a `column` beside it, the name of what it computes")]),
-            (_, _, Some(columns)) => {
-                return Err(vec![columns.error("E044", "`columns` stands instead of `column` and `expr`, not beside them")]);
-            }
-        };
-        columns.sort_by_key(|(name, _)| name.span().start);
-        Ok(stage(Columns { columns, replace: typed.replace }))
+    fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        self.draft(config, cx).whole()
     }
+
+    fn draft(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Draft {
+        let (typed, mut faults) = parse_partial::<Config>("transform \"derive\"", config);
+        let Some(typed) = typed else { return Draft::new(None, faults) };
+        let replace = typed.replace;
+        match columns(typed, config) {
+            Ok(columns) => Draft::new(Some(stage(Columns { columns, replace })), faults),
+            // What is there but faulty is not missing.
+            Err(fault) => {
+                if faults.is_empty() {
+                    faults.push(fault);
+                }
+                Draft::new(None, faults)
+            }
+        }
+    }
+
+    fn outline(&self, config: &ConfigTable<'_>, input: Option<&SchemaRef>) -> Option<SchemaRef> {
+        let mut schema = input?.clone();
+        let typed = parse_partial::<Config>("", config).0?;
+        let mut made: Vec<(String, Option<Spanned<String>>)> = Vec::new();
+        made.extend(typed.column.map(|name| (name.into_inner(), typed.expr)));
+        let mut columns: Vec<_> = typed.columns.map(Spanned::into_inner).unwrap_or_default().into_iter().collect();
+        columns.sort_by_key(|(name, _)| name.span().start);
+        made.extend(columns.into_iter().map(|(name, expr)| (name.into_inner(), Some(expr))));
+        let unread: Vec<_> = config.names_in("columns").into_iter().filter(|name| !made.iter().any(|(known, _)| known == name)).collect();
+        made.extend(unread.into_iter().map(|name| (name, None)));
+        for (name, expr) in made {
+            let there = schema.index_of(&name).ok();
+            // A column that must not be replaced, and one whose expression is faulty, may have any type.
+            let compiled = expr.filter(|_| there.is_none() || typed.replace).and_then(|expr| compile(&expr, &schema).ok());
+            let field = match compiled {
+                Some(expr) => Arc::new(Field::new(&name, expr.column_type().arrow(), expr.nullable())),
+                None => Doubt::column(&name),
+            };
+            let mut fields = schema.fields().to_vec();
+            match there.and_then(|place| fields.get_mut(place)) {
+                Some(place) => *place = field,
+                None => fields.push(field),
+            }
+            schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+        }
+        // Without a name that can be read any column may have been meant.
+        let unnamed = !config.has("column") && !config.has("columns");
+        Some(if unnamed { Doubt::open(Some(&schema)) } else { schema })
+    }
+}
+
+/// The columns to make, in the order of the file.
+fn columns(typed: Config, config: &ConfigTable<'_>) -> Result<Vec<Named>, PlanError> {
+    let mut columns = match (typed.column, typed.expr, typed.columns) {
+        (Some(column), Some(expr), None) => vec![(column, expr)],
+        (None, None, Some(columns)) if columns.is_empty() => return Err(columns.error("E044", "no column is derived")),
+        (None, None, Some(columns)) => columns.into_inner().into_iter().collect(),
+        (None, None, None) => {
+            return Err(PlanError::new("E044", "transform \"derive\" needs `column` and `expr`, or `columns`")
+                .at(config.span())
+                .help("as `columns = { spread = \"high - low\" }`"));
+        }
+        (Some(column), None, None) => {
+            return Err(column.error("E044", "`column` needs an `expr` beside it").help("it says what the column is, as `expr = \"high - low\"`"));
+        }
+        (None, Some(expr), None) => return Err(expr.error("E044", "`expr` needs a `column` beside it, the name of what it computes")),
+        (_, _, Some(columns)) => return Err(columns.error("E044", "`columns` stands instead of `column` and `expr`, not beside them")),
+    };
+    columns.sort_by_key(|(name, _)| name.span().start);
+    Ok(columns)
 }
 
 impl Planned for Columns {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pipeline_contract::arrow::{RecordBatch, Schema, SchemaRef};
-use pipeline_contract::{Applied, BuildContext, ConfigTable, Descriptor, Kind, PlanError, Plugin, Spanned, Stage, StageError, parse_config};
+use pipeline_contract::arrow::{Field, RecordBatch, Schema, SchemaRef};
+use pipeline_contract::{
+    Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Spanned, Stage, StageError, parse_partial,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::stateless::{Planned, Step, all_good, stage};
-use crate::stages::columns::{batch_of, find};
+use crate::stages::columns::{batch_of, find, meant};
 
 pub(super) struct Rename;
 
@@ -34,9 +36,36 @@ columns = { ts = "timestamp", px_last = "close" }  # old = "new"
         }
     }
 
-    fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let config: Config = parse_config("transform \"rename\"", config)?;
-        Ok(stage(config))
+    fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        self.draft(config, cx).whole()
+    }
+
+    fn draft(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Draft {
+        let (typed, faults) = parse_partial::<Config>("transform \"rename\"", config);
+        Draft::new(typed.map(stage), faults)
+    }
+
+    fn outline(&self, config: &ConfigTable<'_>, input: Option<&SchemaRef>) -> Option<SchemaRef> {
+        let input = input?;
+        let columns = parse_partial::<Config>("", config).0?.columns;
+        let new_name = |old: &str| columns.get(old).map_or_else(|| old.to_owned(), |new| new.to_string());
+        let mut fields: Vec<Arc<Field>> = Vec::new();
+        for field in input.fields() {
+            let name = new_name(field.name());
+            // Of two with one name nobody can tell which was meant.
+            match fields.iter_mut().find(|known| *known.name() == name) {
+                Some(known) => *known = Doubt::column(&name),
+                None => fields.push(Arc::new(field.as_ref().clone().with_name(name))),
+            }
+        }
+        for (old, new) in columns.iter().filter(|(old, new)| input.index_of(old).is_err() && input.index_of(new).is_err()) {
+            let field = meant(input, old).map_or_else(|| Doubt::column(new), |near| Arc::new(near.as_ref().clone().with_name(new.as_str())));
+            fields.push(field);
+        }
+        // An entry that could not be read gives a column a name that nobody knows.
+        let unread = config.names_in("columns").iter().any(|name| !columns.contains_key(name.as_str()));
+        let output = Schema::new_with_metadata(fields, input.metadata().clone());
+        Some(if unread { Doubt::open(Some(&output)) } else { Arc::new(output) })
     }
 }
 

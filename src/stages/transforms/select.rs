@@ -1,19 +1,22 @@
 //! `select`: which columns, in which order.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use pipeline_contract::arrow::{RecordBatch, Schema, SchemaRef};
-use pipeline_contract::{Applied, BuildContext, ConfigTable, Descriptor, Kind, PlanError, Plugin, Spanned, Stage, StageError, parse_config};
+use pipeline_contract::arrow::{Field, RecordBatch, Schema, SchemaRef};
+use pipeline_contract::{
+    Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Spanned, Stage, StageError, parse_partial,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::stateless::{Planned, Step, all_good, stage};
-use crate::stages::columns::{batch_of, column, find, repeated};
+use crate::stages::columns::{batch_of, column, find, meant, repeated};
 
 pub(super) struct Select;
 
 /// Either `columns` or `drop`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Config {
     /// The columns to keep, in this order.
@@ -42,21 +45,70 @@ columns = ["timestamp", "close"]  # keep these, in this order
         }
     }
 
-    fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let typed: Config = parse_config("transform \"select\"", config)?;
-        let choice = match (typed.columns, typed.drop) {
-            (Some(columns), None) => Choice::Keep(columns),
-            (None, Some(columns)) => Choice::Drop(columns),
-            (Some(_), Some(drop)) => {
+    fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        self.draft(config, cx).whole()
+    }
+
+    fn draft(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Draft {
+        let (typed, mut faults) = parse_partial::<Config>("transform \"select\"", config);
+        let choice = match typed.map(|typed| (typed.columns, typed.drop)) {
+            Some((Some(columns), None)) => Some(Choice::Keep(columns)),
+            Some((None, Some(columns))) => Some(Choice::Drop(columns)),
+            Some((Some(columns), Some(drop))) => {
                 let fault = drop.error("E044", "`columns` and `drop` exclude each other");
-                return Err(vec![fault.help("what is not in `columns` is left out anyway: take `drop` away")]);
+                faults.push(fault.help("what is not in `columns` is left out anyway: take `drop` away"));
+                Some(Choice::Keep(columns))
             }
-            (None, None) => {
+            // What is there but faulty is not missing.
+            Some((None, None)) if faults.is_empty() && !config.has("columns") && !config.has("drop") => {
                 let fault = PlanError::new("E044", "transform \"select\" needs `columns` or `drop`").at(config.span());
-                return Err(vec![fault.help("`columns = [\"a\", \"b\"]` keeps these, `drop = [\"c\"]` leaves these out")]);
+                faults.push(fault.help("`columns = [\"a\", \"b\"]` keeps these, `drop = [\"c\"]` leaves these out"));
+                None
             }
+            _ => None,
         };
-        Ok(stage(choice))
+        Draft::new(choice.map(stage), faults)
+    }
+
+    fn outline(&self, config: &ConfigTable<'_>, input: Option<&SchemaRef>) -> Option<SchemaRef> {
+        let (input, typed) = (input?, parse_partial::<Config>("", config).0.unwrap_or_default());
+        let fields = input.fields();
+        let fields: Vec<Arc<Field>> = match (typed.columns, typed.drop) {
+            (Some(columns), _) => {
+                let mut kept: Vec<Arc<Field>> = Vec::new();
+                let mut lost = false;
+                for name in columns.iter() {
+                    match (input.index_of(name), meant(input, name)) {
+                        (Ok(place), _) => kept.extend(fields.get(place).cloned()),
+                        // Below, people write either the one or the other.
+                        (_, Some(near)) => kept.extend([Doubt::column(name), near.clone()]),
+                        _ => {
+                            lost = true;
+                            kept.push(Doubt::column(name));
+                        }
+                    }
+                }
+                if lost {
+                    // Which of the others was meant nobody can tell.
+                    kept.extend(fields.iter().map(|field| Doubt::column(field.name())));
+                }
+                kept
+            }
+            (None, Some(drop)) => {
+                let doubtful: Vec<&str> = drop
+                    .iter()
+                    .filter(|name| input.index_of(name).is_err())
+                    .filter_map(|name| meant(input, name))
+                    .map(|f| f.name().as_str())
+                    .collect();
+                let stays = fields.iter().filter(|field| !drop.iter().any(|name| name.as_str() == field.name()));
+                stays.map(|field| if doubtful.contains(&field.name().as_str()) { Doubt::column(field.name()) } else { field.clone() }).collect()
+            }
+            (None, None) => fields.iter().cloned().collect(),
+        };
+        let mut seen = HashSet::new();
+        let fields: Vec<_> = fields.into_iter().filter(|field| seen.insert(field.name().clone())).collect();
+        Some(Arc::new(Schema::new_with_metadata(fields, input.metadata().clone())))
     }
 }
 

@@ -16,6 +16,11 @@ pub(super) trait Planned: Send + Sync + 'static {
 /// What happens to one batch.
 pub(super) trait Step: Send + Sync {
     fn apply(&self, batch: RecordBatch) -> Result<Applied, StageError>;
+
+    /// What is legal but odd about it.
+    fn warnings(&self) -> Vec<PlanError> {
+        Vec::new()
+    }
 }
 
 /// A stage out of a config.
@@ -39,6 +44,10 @@ impl<C: Planned> Transform for Stateless<C> {
         let (output, step) = self.config.plan(input)?;
         self.wired = Some(Wired { input: input.clone(), step });
         Ok(output)
+    }
+
+    fn warnings(&self) -> Vec<PlanError> {
+        self.wired.as_ref().map(|wired| wired.step.warnings()).unwrap_or_default()
     }
 
     fn start(&self, _: &Split) -> Box<dyn TransformRun> {

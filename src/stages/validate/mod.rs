@@ -129,6 +129,12 @@ impl Validator {
         self.checks.iter().map(Check::name)
     }
 
+    /// W004: rules that say the same of every row. A validator that was not planned has none.
+    pub fn warnings(&self) -> Vec<PlanError> {
+        let rules = self.checks.iter().filter_map(|check| if let Check::Row(rule) = check { rule.constant() } else { None });
+        rules.collect()
+    }
+
     /// Parts the rows that keep every rule from the others. Where all do, the batch is passed on as it is.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Rules over whole rows.
 
+use std::ops::Range;
+
 use pipeline_contract::arrow::{Array, RecordBatch, Schema, SchemaRef};
 use pipeline_contract::{ColumnType, PlanError, Spanned, StageError};
 use pipeline_expr::Expr;
@@ -19,7 +21,7 @@ pub(super) struct Rule {
 }
 
 enum Test {
-    Holds { expr: Expr, text: String },
+    Holds { expr: Expr, text: String, span: Range<usize> },
     Envelope(Prices),
     Positive(Prices),
     NonNegative(Column),
@@ -43,7 +45,7 @@ impl Rule {
             (Some(text), None) => {
                 faults.extend(unused(rule, "a rule with `expr`", &[]));
                 let text_in_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-                compile_condition(text, schema).map(|expr| Test::Holds { expr, text: text_in_one_line })
+                compile_condition(text, schema).map(|expr| Test::Holds { expr, text: text_in_one_line, span: text.span() })
             }
             (None, Some(kind)) => planned_kind(schema, rule, kind, &mut faults),
             (Some(_), Some(kind)) => {
@@ -76,9 +78,21 @@ impl Rule {
         &self.name
     }
 
+    /// W004 when it says the same of every row.
+    pub(super) fn constant(&self) -> Option<PlanError> {
+        let Test::Holds { expr, span, .. } = &self.test else { return None };
+        let (what, so) = match expr.constant()? {
+            Some(true) => ("true", "no row breaks it"),
+            Some(false) => ("false", "every row breaks it"),
+            None => ("unknown (null)", "no row breaks it"),
+        };
+        let fault = PlanError::warning("W004", format!("this rule is always {what}: {so}")).at(span.clone());
+        Some(fault.help(if what.starts_with('u') { "to ask for null write IS NULL" } else { "name a column in it, or take the rule away" }))
+    }
+
     pub(super) fn broken(&self, batch: &RecordBatch) -> Result<Vec<Broken>, StageError> {
         match &self.test {
-            Test::Holds { expr, text } => {
+            Test::Holds { expr, text, .. } => {
                 let (holds, errors) = expr.matches_each(batch).map_err(|error| unfit(&error))?;
                 let mut broken = Vec::new();
                 // Unknown passes. A row with an error is null in `holds`.
@@ -100,7 +114,7 @@ impl Rule {
     pub(super) fn message(&self, batch: &RecordBatch, broken: &Broken) -> Result<String, StageError> {
         let why = match (&broken.why, &self.test) {
             (Some(why), _) => why.clone(),
-            (None, Test::Holds { expr, text }) => {
+            (None, Test::Holds { expr, text, .. }) => {
                 let values = expr.columns().iter().filter_map(|name| Some(format!("{name} = {}", cell(batch.column_by_name(name)?, broken.row))));
                 let values = values.collect::<Vec<_>>().join(", ");
                 match (&self.message, values.is_empty()) {
@@ -123,9 +137,18 @@ fn planned_kind(schema: &Schema, rule: &Spanned<RuleConfig>, kind: &Spanned<Rule
     let name = kind.name();
     let prices: [(&str, &Option<Spanned<String>>); 4] = [("open", &rule.open), ("high", &rule.high), ("low", &rule.low), ("close", &rule.close)];
     let mut missing = Vec::new();
-    let mut find = |given: &Option<Spanned<String>>, defaults: &[&str]| {
-        let found = number_column(schema, kind, given, defaults);
-        found.map_err(|fault| missing.push(fault)).ok()
+    let mut unnamed: Vec<(String, String)> = Vec::new();
+    let mut find = |given: &Option<Spanned<String>>, defaults: &[&str]| match number_column(schema, kind, given, defaults) {
+        Ok(column) => Some(column),
+        Err(Lack::Fault(fault)) => {
+            missing.push(fault);
+            None
+        }
+        Err(Lack::Unnamed) => {
+            let wanted = defaults.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+            unnamed.push((wanted, defaults.first().map(|key| format!("{key} = \"...\"")).unwrap_or_default()));
+            None
+        }
     };
     let test = match **kind {
         RuleKind::PriceEnvelope | RuleKind::PositivePrices => {
@@ -143,26 +166,38 @@ fn planned_kind(schema: &Schema, rule: &Spanned<RuleConfig>, kind: &Spanned<Rule
             find(&rule.volume, &["volume", "volume_24h"]).map(Test::NonNegative)
         }
     };
+    // One fault, however many there are: it is about the kind.
+    if let [first, rest @ ..] = unnamed.as_slice() {
+        let keys = unnamed.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>().join(", ");
+        let names = unnamed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let (message, which) = match rest {
+            [] => (format!("{:?} needs a column {}, and there is none", kind.name(), first.0), "which one it is"),
+            _ => (format!("{:?} needs the columns {names}, and there are none", kind.name()), "which they are"),
+        };
+        missing.push(kind.error("E041", message).help(format!("say {which}: {keys}")));
+    }
     test.ok_or(missing)
 }
 
+/// Why a kind has not got a column.
+enum Lack {
+    Fault(PlanError),
+    /// None was named, and none has the name that the kind looks for.
+    Unnamed,
+}
+
 /// The column that was named, or the first of those that the kind looks for itself.
-fn number_column(schema: &Schema, kind: &Spanned<RuleKind>, given: &Option<Spanned<String>>, defaults: &[&str]) -> Result<Column, PlanError> {
+fn number_column(schema: &Schema, kind: &Spanned<RuleKind>, given: &Option<Spanned<String>>, defaults: &[&str]) -> Result<Column, Lack> {
     let name = match given {
         Some(name) => name.clone(),
         None => match defaults.iter().find(|name| schema.index_of(name).is_ok()) {
             Some(name) => Spanned::new((*name).to_owned(), kind.span()),
-            None => {
-                let wanted = defaults.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
-                let fault = kind.error("E041", format!("{:?} needs a column {wanted}, and there is none", kind.name()));
-                let key = defaults.first().copied().unwrap_or_default();
-                return Err(fault.help(format!("say which one it is: {key} = \"...\"")));
-            }
+            None => return Err(Lack::Unnamed),
         },
     };
-    match find_typed(schema, &name)? {
+    match find_typed(schema, &name).map_err(Lack::Fault)? {
         (place, ColumnType::Integer | ColumnType::Float) => Ok(Column { name: name.into_inner(), place }),
-        (_, ty) => Err(name.error("E044", format!("{:?} compares numbers, and column `{}` is {ty}", kind.name(), &*name))),
+        (_, ty) => Err(Lack::Fault(name.error("E044", format!("{:?} compares numbers, and column `{}` is {ty}", kind.name(), &*name)))),
     }
 }
 

@@ -3,12 +3,13 @@
 mod reader;
 mod row;
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use pipeline_contract::arrow::SchemaRef;
+use pipeline_contract::arrow::{Schema, SchemaRef};
 use pipeline_contract::{
-    BuildContext, ConfigTable, Descriptor, Kind, PlanError, Plugin, Position, Reader, RunContext, Secret, Source, SourceCapabilities, Spanned, Split,
-    Stage, StageError, async_trait, parse_config,
+    BuildContext, ConfigTable, Demand, Descriptor, Doubt, Kind, PlanError, Plugin, Position, Reader, RunContext, Secret, Source, SourceCapabilities,
+    Spanned, Split, Stage, StageError, async_trait, parse_partial,
 };
 use pipeline_http::HttpConfig;
 use schemars::JsonSchema;
@@ -65,8 +66,14 @@ impl Plugin for CoingeckoMarkets {
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
         let what = format!("source \"{TYPE}\"");
         let table = config.span();
-        let config: MarketsConfig = parse_config(&what, config)?;
-        let mut faults: Vec<PlanError> = check_either(&what, ("top", &config.top), ("ids", &config.ids), table.clone()).into_iter().collect();
+        let given = config.has("top") || config.has("ids");
+        let (config, mut faults) = parse_partial::<MarketsConfig>(&what, config);
+        let Some(config) = config else { return Err(faults) };
+        // What is there but faulty is not missing.
+        let missing = config.top.is_none() && config.ids.is_none();
+        if !(missing && given) {
+            faults.extend(check_either(&what, ("top", &config.top), ("ids", &config.ids), table.clone()));
+        }
         faults.extend(config.top.as_ref().and_then(check_top));
         faults.extend(config.ids.iter().flat_map(|ids| check_ids("ids", ids)));
         let mut changes: Vec<String> = Vec::new();
@@ -92,7 +99,20 @@ impl Plugin for CoingeckoMarkets {
             (None, ids) => Ask::Ids(groups(ids.iter().flat_map(|ids| ids.iter()).map(|id| String::clone(id)))),
         };
         let schema = row::schema(&changes);
-        Ok(Stage::Source(Box::new(Markets { shared: Arc::new(Shared { api, ask, changes, schema }) })))
+        let place = config.top.as_ref().map(Spanned::span).or_else(|| config.ids.as_ref().map(Spanned::span));
+        Ok(Stage::Source(Box::new(Markets { shared: Arc::new(Shared { api, ask, changes, schema }), place })))
+    }
+
+    fn outline(&self, config: &ConfigTable<'_>, _: Option<&SchemaRef>) -> Option<SchemaRef> {
+        let changes = parse_partial::<MarketsConfig>(TYPE, config).0.map(|config| config.price_change_percentage).unwrap_or_default();
+        let known: Vec<String> =
+            CHANGES.iter().filter(|known| changes.iter().any(|change| change.as_str() == **known)).map(|c| (*c).to_owned()).collect();
+        // Of a word that is not known nobody can tell which column it was meant to bring.
+        let unsure = config.has("price_change_percentage") && known.len() < changes.len().max(1);
+        let doubtful = CHANGES.iter().filter(|change| unsure && !known.iter().any(|known| known == *change));
+        let doubtful = doubtful.map(|change| Doubt::column(&row::change_name(change)));
+        let schema = row::schema(&known);
+        Some(Arc::new(Schema::new(schema.fields().iter().cloned().chain(doubtful).collect::<Vec<_>>())))
     }
 }
 
@@ -124,6 +144,8 @@ struct Shared {
 
 struct Markets {
     shared: Arc<Shared>,
+    /// Where the pipeline file says which coins.
+    place: Option<Range<usize>>,
 }
 
 #[async_trait]
@@ -134,6 +156,10 @@ impl Source for Markets {
 
     fn capabilities(&self) -> SourceCapabilities {
         SourceCapabilities { windows: false, resumable: true, requests_per_run: Some(self.shared.ask.pages() as u64) }
+    }
+
+    fn demand(&self) -> Option<Demand> {
+        Some(self.shared.api.client.demand(self.place.clone()))
     }
 
     async fn splits(&self, _: &RunContext) -> Result<Vec<Split>, StageError> {

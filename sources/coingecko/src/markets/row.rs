@@ -73,7 +73,7 @@ rows! {
     }
 }
 
-fn change_name(period: &str) -> String {
+pub(super) fn change_name(period: &str) -> String {
     format!("price_change_percentage_{period}_in_currency")
 }
 

@@ -5,13 +5,14 @@ mod reader;
 mod volume;
 mod window;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::SchemaRef;
 use pipeline_contract::{
-    BuildContext, Category, ConfigTable, Descriptor, Kind, PlanError, Plugin, Position, Reader, Row, RunContext, Secret, Source, SourceCapabilities,
-    Spanned, Split, Stage, StageError, async_trait, parse_config, rows,
+    BuildContext, Category, ConfigTable, Demand, Descriptor, Kind, PlanError, Plugin, Position, Reader, Row, RunContext, Secret, Source,
+    SourceCapabilities, Spanned, Split, Stage, StageError, async_trait, parse_partial, rows, slip,
 };
 use pipeline_http::HttpConfig;
 use schemars::JsonSchema;
@@ -109,8 +110,14 @@ impl Plugin for CoingeckoOhlc {
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
         let what = format!("source \"{TYPE}\"");
         let table = config.span();
-        let config: OhlcConfig = parse_config(&what, config)?;
-        let mut faults: Vec<PlanError> = check_either(&what, ("top", &config.top), ("coins", &config.coins), table.clone()).into_iter().collect();
+        let given = config.has("top") || config.has("coins");
+        let (config, mut faults) = parse_partial::<OhlcConfig>(&what, config);
+        let Some(config) = config else { return Err(faults) };
+        // What is there but faulty is not missing.
+        let missing = config.top.is_none() && config.coins.is_none();
+        if !(missing && given) {
+            faults.extend(check_either(&what, ("top", &config.top), ("coins", &config.coins), table.clone()));
+        }
         faults.extend(config.top.as_ref().and_then(check_top));
         faults.extend(config.coins.iter().flat_map(|coins| check_ids("coins", coins)));
         let volume = config.volume_24h.as_ref().filter(|volume| ***volume);
@@ -132,7 +139,15 @@ impl Plugin for CoingeckoOhlc {
             (None, coins) => Coins::Named(coins.iter().flat_map(|coins| coins.iter()).map(|coin| String::clone(coin)).collect()),
         };
         let shared = Shared { api, interval: config.interval, volume: volume.is_some() };
-        Ok(Stage::Source(Box::new(Candles { coins, shared: Arc::new(shared) })))
+        let place = config.top.as_ref().map(Spanned::span).or_else(|| config.coins.as_ref().map(Spanned::span));
+        Ok(Stage::Source(Box::new(Candles { coins, shared: Arc::new(shared), place })))
+    }
+
+    fn outline(&self, config: &ConfigTable<'_>, _: Option<&SchemaRef>) -> Option<SchemaRef> {
+        let volume = parse_partial::<OhlcConfig>(TYPE, config).0.and_then(|config| config.volume_24h);
+        // What is there but faulty was meant to be true.
+        let volume = volume.map_or_else(|| config.keys().iter().any(|key| slip(key, ["volume_24h"]).is_some()), |volume| *volume);
+        Some(if volume { OhlcVolume::schema() } else { Ohlc::schema() })
     }
 }
 
@@ -151,6 +166,8 @@ struct Shared {
 struct Candles {
     coins: Coins,
     shared: Arc<Shared>,
+    /// Where the pipeline file says which coins.
+    place: Option<Range<usize>>,
 }
 
 impl Candles {
@@ -191,6 +208,10 @@ impl Source for Candles {
         };
         let requests = lookups + coins * (1 + usize::from(self.shared.volume));
         SourceCapabilities { windows: true, resumable: true, requests_per_run: Some(requests as u64) }
+    }
+
+    fn demand(&self) -> Option<Demand> {
+        Some(self.shared.api.client.demand(self.place.clone()))
     }
 
     async fn splits(&self, run: &RunContext) -> Result<Vec<Split>, StageError> {

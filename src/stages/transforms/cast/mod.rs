@@ -9,13 +9,14 @@ use std::sync::Arc;
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{ArrayRef, RecordBatch, Schema, SchemaRef, select};
 use pipeline_contract::{
-    Applied, BuildContext, ConfigTable, Descriptor, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_config, row_json,
+    Applied, BuildContext, ColumnType, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError,
+    parse_partial, row_json,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::stateless::{Planned, Step, all_good, stage};
-use crate::stages::columns::{batch_of, column, find_typed};
+use crate::stages::columns::{batch_of, column, find_typed, meant};
 use convert::Conversion;
 use target::TargetForm;
 
@@ -47,9 +48,33 @@ closed = { type = "timestamp", format = "%d/%m/%Y %H:%M" }  # text; UTC where it
         }
     }
 
-    fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
-        let config: Config = parse_config("transform \"cast\"", config)?;
-        Ok(stage(config))
+    fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        self.draft(config, cx).whole()
+    }
+
+    fn draft(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Draft {
+        let (typed, faults) = parse_partial::<Config>("transform \"cast\"", config);
+        Draft::new(typed.map(stage), faults)
+    }
+
+    fn outline(&self, config: &ConfigTable<'_>, input: Option<&SchemaRef>) -> Option<SchemaRef> {
+        let input = input?;
+        let columns = parse_partial::<Config>("", config).0.map(|config| config.columns).unwrap_or_default();
+        let mut fields = input.fields().to_vec();
+        for name in config.names_in("columns") {
+            // A name that is misspelt casts the column that was meant.
+            let place = input.index_of(&name).ok().or_else(|| input.index_of(meant(input, &name)?.name()).ok());
+            let Some(field) = place.and_then(|place| fields.get_mut(place)) else { continue };
+            // Of a cast that cannot be nobody can tell what was meant.
+            let possible = |target: &&Spanned<TargetForm>| {
+                ColumnType::of(field.data_type()).is_some_and(|from| Conversion::plan(&name, from, &target.0, target.span()).is_ok())
+            };
+            *field = match columns.get(name.as_str()).filter(possible) {
+                Some(target) => Arc::new(field.as_ref().clone().with_data_type(target.0.to.arrow())),
+                None => Doubt::column(field.name()),
+            };
+        }
+        Some(Arc::new(Schema::new_with_metadata(fields, input.metadata().clone())))
     }
 }
 

@@ -1,0 +1,163 @@
+//! Files that are not TOML all over: what to say of their syntax, and what not to say because of it.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use pipeline_contract::{Level, PlanError};
+
+/// Where a file is not TOML. What the parser could not read is missing, and what it guessed may be wrong: neither is the user's fault.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Broken {
+    /// Where the lines begin.
+    starts: Vec<usize>,
+    /// The lines that could not be read, from 0.
+    lines: BTreeSet<usize>,
+    /// The lines of headers below which such a line stands.
+    headers: BTreeSet<usize>,
+    /// From a header to the next, where such a line stands between them.
+    regions: Vec<Range<usize>>,
+}
+
+impl Broken {
+    /// `places` are the bytes at which the parser stumbled.
+    pub(super) fn new(text: &str, places: &[usize]) -> Self {
+        if places.is_empty() {
+            return Self::default();
+        }
+        let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let mut broken = Self { starts, ..Self::default() };
+        broken.lines = places.iter().map(|at| broken.line(*at)).collect();
+        let headers: Vec<usize> = text.split('\n').enumerate().filter(|(_, line)| line.trim_start().starts_with('[')).map(|(n, _)| n).collect();
+        for line in &broken.lines {
+            let after = headers.partition_point(|header| header <= line);
+            let Some(header) = after.checked_sub(1).and_then(|at| headers.get(at)) else { continue };
+            let start = |line: usize| broken.starts.get(line).copied().unwrap_or(text.len());
+            if broken.headers.insert(*header) {
+                broken.regions.push(start(*header)..headers.get(after).map_or(text.len(), |next| start(*next)));
+            }
+        }
+        broken
+    }
+
+    fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at).saturating_sub(1)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Does a table, told by its header, lack what could not be read?
+    pub(super) fn touches(&self, header: &Range<usize>) -> bool {
+        self.regions.iter().any(|region| region.contains(&header.start))
+    }
+
+    /// Drops what may follow from the syntax.
+    pub(super) fn hide(&self, faults: &mut Vec<PlanError>) {
+        if self.is_empty() {
+            return;
+        }
+        faults.retain(|fault| {
+            let line = fault.span.as_ref().map(|span| self.line(span.start));
+            let follows = line.is_some_and(|line| self.lines.contains(&line) || self.headers.contains(&line));
+            fault.code != "E011" && fault.level == Level::Error && !follows
+        });
+    }
+}
+
+/// Nobody reads more faults of one file's syntax.
+const TOLD: usize = 200;
+
+/// E001, in words for people who did not write the parser, without those that follow from another.
+pub(super) fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<PlanError> {
+    let mut errors: Vec<(Range<usize>, &str)> = errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message())).collect();
+    errors.sort_by_key(|(span, _)| span.start);
+    let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let line = |at: usize| starts.partition_point(|start| *start <= at).saturating_sub(1);
+    let is_header =
+        |line: usize| starts.get(line).and_then(|start| text.get(*start..)).is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with('['));
+    let mut faults: Vec<PlanError> = Vec::new();
+    // A list that is not closed takes in what comes after it.
+    if let Some((_, message)) = errors.last()
+        && message.starts_with("unclosed array")
+        && let Some(open) = unclosed(text, &errors)
+    {
+        errors.retain(|(span, _)| span.start < open.start);
+        let fault = PlanError::new("E001", "this list is not closed").at(open.clone());
+        let end = text[open.start..].find('\n').map_or(text.len(), |end| open.start + end);
+        let fault = fault.help("write `]` where it ends");
+        // Where its line looks whole the end is known.
+        let rest = text[open.start..end].trim_end();
+        faults.push(if rest.contains('#') || rest.ends_with(['[', ',']) {
+            fault
+        } else {
+            fault.suggest(open.start + rest.len()..open.start + rest.len(), "]")
+        });
+    }
+    let mut told: BTreeSet<usize> = faults.iter().filter_map(|fault| fault.span.as_ref()).map(|span| line(span.start)).collect();
+    let mut table_twice = None;
+    for (span, message) in errors {
+        let this = line(span.start);
+        let on_header = is_header(this);
+        if on_header {
+            table_twice = message.starts_with("duplicate key").then_some(this);
+        } else if message.starts_with("duplicate key")
+            && let Some(header) = table_twice
+        {
+            // The keys of a table that stands twice stand twice.
+            if !(header + 1..=this).any(is_header) {
+                continue;
+            }
+        }
+        if !told.insert(this) {
+            continue;
+        }
+        faults.push(syntax_fault(text, span, message));
+        if faults.len() > TOLD {
+            break;
+        }
+    }
+    faults
+}
+
+/// The bracket of the list that takes in the rest of the file.
+fn unclosed(text: &str, errors: &[(Range<usize>, &str)]) -> Option<Range<usize>> {
+    let header = |at: usize| text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
+    // The first place where a header or a key stands in a list: the list began before.
+    let first = errors.iter().map(|(span, _)| span.start).find(|at| {
+        let start = header(*at);
+        let line = text[start..].lines().next().unwrap_or_default().trim_start();
+        line.starts_with('[') || line.split_once('=').is_some_and(|(key, _)| !key.contains(['[', '"']) && *at < start + key.len() + 2)
+    });
+    let first = header(first.or_else(|| errors.last().map(|(span, _)| span.start))?);
+    let open = text.get(..first)?.rfind("= [").map(|at| at + 2).or_else(|| text.get(..first)?.rfind('['))?;
+    Some(open..open + 1)
+}
+
+fn syntax_fault(text: &str, span: Range<usize>, message: &str) -> PlanError {
+    let fault = |message: &str| PlanError::new("E001", message).at(span.clone());
+    let covered = text.get(span.clone()).unwrap_or_default();
+    let line_end = text.get(span.start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |end| span.start + end);
+    let at_end = text.get(span.start..line_end).is_some_and(|rest| rest.trim().is_empty());
+    let insert = |fault: PlanError, sign: &str, help: &str| {
+        let fault = fault.help(help);
+        if at_end { fault.suggest(span.start..span.start, sign) } else { fault }
+    };
+    match message {
+        _ if message.starts_with("string values must be quoted") && covered.is_empty() => fault("a value is missing"),
+        _ if message.starts_with("string values must be quoted") => {
+            let quoted = format!("\"{}\"", covered.trim().escape_debug());
+            fault("text stands in quotes").help("put it in quotes").suggest(span.clone(), quoted)
+        }
+        _ if message.contains("max recursion depth") => fault("lists and tables nest deeper than 80 levels, the most that are read"),
+        _ if message.starts_with("duplicate key") => fault(&format!("`{}` stands twice", covered.trim())).help("take one of them away"),
+        _ if message.starts_with("invalid basic string, expected `\"`") => insert(fault("this text is not closed"), "\"", "write `\"` where it ends"),
+        _ if message.starts_with("invalid literal string, expected `'`") => insert(fault("this text is not closed"), "'", "write `'` where it ends"),
+        _ if message.starts_with("unclosed table") => insert(fault("this header is not closed"), "]", "write `]` at its end"),
+        _ if message.starts_with("missing comma") => {
+            let after = text.get(..span.start).map_or(span.start, |before| before.trim_end().len());
+            fault("a comma is missing between two entries of the list").help("write `,` between them").suggest(after..after, ",")
+        }
+        _ => fault(message),
+    }
+}
