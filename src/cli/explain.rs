@@ -32,7 +32,13 @@ pub(crate) fn main(app: &App, args: &ExplainArgs) -> Result<u8, CliError> {
     for descriptor in found {
         output::line(&format!("{} \"{}\": {}\n", descriptor.kind, descriptor.type_name, descriptor.summary))?;
         options(descriptor.config.as_value(), descriptor.config.as_value(), "")?;
-        output::line(&format!("\nSample:\n\n{}", descriptor.sample.trim_end()))?;
+        // Some show the table alone: here it is shown as it stands in a file.
+        let header = match descriptor.kind {
+            _ if descriptor.sample.trim_start().starts_with('[') => String::new(),
+            pipeline_contract::Kind::Transform => "[[transforms]]\n".to_owned(),
+            kind => format!("[{kind}]\n"),
+        };
+        output::line(&format!("\nSample:\n\n{header}{}", descriptor.sample.trim_end()))?;
     }
     Ok(exit::OK)
 }

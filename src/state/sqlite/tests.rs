@@ -336,7 +336,13 @@ fn a_table_that_is_gone_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     Connection::open(dir.path().join("state.db")).unwrap().execute_batch("DROP TABLE split; ALTER TABLE tick RENAME COLUMN until TO later").unwrap();
+    let refused = SqliteStore::open(dir.path()).err().unwrap();
+    assert!(refused.unusable && refused.message.contains("state.db is damaged"), "{refused}");
+    // Lost while it is open, the first statement that needs it tells.
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
     let store = SqliteStore::open(dir.path()).unwrap();
+    store.connection.lock().unwrap().execute_batch("DROP TABLE split; ALTER TABLE tick RENAME COLUMN until TO later").unwrap();
     for error in [store.open_run().unwrap_err(), store.ticks(1).unwrap_err(), store.last_tick(None).unwrap_err()] {
         assert!(error.message.contains("state.db is damaged"), "{error}");
         assert_eq!(error.act, Act::Operator);
