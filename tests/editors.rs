@@ -63,8 +63,8 @@ fn every_shipped_pipeline_names_the_schema_and_keeps_to_it() {
     assert_eq!(faults(&Recipe::new().toml()), Vec::<String>::new());
 }
 
-#[test]
-fn every_sample_of_a_plugin_keeps_to_the_schema() {
+/// Every plugin: its kind and its type.
+fn types() -> Vec<(String, String)> {
     let listed = room().pipeline(&["list"]).exits(0).stdout.clone();
     let types: Vec<(String, String)> = listed
         .lines()
@@ -74,7 +74,12 @@ fn every_sample_of_a_plugin_keeps_to_the_schema() {
         })
         .collect();
     assert!(types.len() >= 10, "{listed}");
-    for (kind, name) in types {
+    types
+}
+
+#[test]
+fn every_sample_of_a_plugin_keeps_to_the_schema() {
+    for (kind, name) in types() {
         let explained = room().pipeline(&["explain", &name]).exits(0).stdout.clone();
         let (_, sample) = explained.split_once("Sample:").unwrap();
         let sample: toml::Table = sample.parse().unwrap();
@@ -118,6 +123,39 @@ fn what_is_broken_in_its_structure_breaks_the_schema() {
     ] {
         assert_eq!(faults(&good.replacen(what, with, 1)), Vec::<String>::new(), "{what} -> {with}");
     }
+}
+
+/// Where each plugin's options stand in the documentation.
+const READMES: [&str; 4] = ["sources/coingecko/README.md", "sinks/csv/README.md", "triggers/README.md", "docs/stages.md"];
+
+#[test]
+fn the_options_in_the_readmes_are_those_of_the_types() {
+    let mut told = Vec::new();
+    for name in READMES {
+        let path = repository().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut made = String::new();
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once("<!-- pipeline explain ") {
+            let (ty, after) = after.split_once(" -->\n").unwrap();
+            let end = format!("<!-- end of {ty} -->");
+            let (_, after) = after.split_once(&end).unwrap_or_else(|| panic!("{name}: {end} is missing"));
+            let explained = room().pipeline(&["explain", ty, "--format", "markdown"]);
+            made.push_str(&format!("{before}<!-- pipeline explain {ty} -->\n{}{end}", explained.exits(0).stdout));
+            told.push(ty.to_owned());
+            rest = after;
+        }
+        made.push_str(rest);
+        if std::env::var_os("PIPELINE_UPDATE_CASES").is_some() {
+            std::fs::write(&path, &made).unwrap();
+            continue;
+        }
+        assert!(made == text, "{name} does not tell the options as they are: PIPELINE_UPDATE_CASES=1 cargo test --test editors");
+    }
+    told.sort();
+    let mut types: Vec<String> = types().into_iter().map(|(_, ty)| ty).collect();
+    types.sort();
+    assert_eq!(told, types, "each plugin's options stand in one of {READMES:?}");
 }
 
 #[test]
