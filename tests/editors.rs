@@ -125,6 +125,35 @@ fn what_is_broken_in_its_structure_breaks_the_schema() {
     }
 }
 
+/// Codes of faults in a file's structure: a key that is unknown or missing, a type of plugin that there is not.
+const STRUCTURE: [&str; 3] = ["E010", "E011", "E013"];
+
+#[test]
+fn the_schema_refuses_every_case_that_is_broken_in_its_structure_and_takes_every_sound_one() {
+    let (mut broken, mut sound) = (0, 0);
+    let validator = validator();
+    for entry in std::fs::read_dir(repository().join("tests/check/cases")).unwrap() {
+        let path = entry.unwrap().path();
+        let told = path.with_extension("txt");
+        if path.extension().is_none_or(|extension| extension != "toml") || !told.exists() {
+            continue;
+        }
+        let (text, told) = (std::fs::read(&path).unwrap(), std::fs::read_to_string(&told).unwrap());
+        let Ok(text) = String::from_utf8(text) else { continue };
+        let Ok(table) = text.parse::<toml::Table>() else { continue };
+        let valid = validator.is_valid(&serde_json::to_value(table).unwrap());
+        let name = path.file_name().unwrap().display();
+        if STRUCTURE.iter().any(|code| told.contains(&format!("error[{code}]")) || told.contains(&format!("\"code\":\"{code}\""))) {
+            assert!(!valid, "{name} is broken, and the schema takes it:\n{told}");
+            broken += 1;
+        } else if told.trim_end().ends_with("exit 0") {
+            assert!(valid, "{name} is sound, and the schema refuses it: {:?}", faults(&text));
+            sound += 1;
+        }
+    }
+    assert!(broken >= 15 && sound >= 5, "{broken} broken, {sound} sound");
+}
+
 /// Where each plugin's options stand in the documentation.
 const READMES: [&str; 4] = ["sources/coingecko/README.md", "sinks/csv/README.md", "triggers/README.md", "docs/stages.md"];
 
