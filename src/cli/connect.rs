@@ -198,6 +198,12 @@ fn little_room(free: u64) -> String {
     format!("{} are free on its file system, less than {}: make room before it is full", size(free), size(LITTLE_ROOM))
 }
 
+/// What to do: as the stage says it, or what can be told of the kind.
+fn help(error: &StageError) -> Option<String> {
+    let silent = (error.category == Category::Network).then(|| "is the host up, and does this machine reach it? look at address, proxy and firewall");
+    error.help.clone().or(silent.map(str::to_owned))
+}
+
 fn as_json(probed: &Probed) -> serde_json::Value {
     let Probed { probe, outcome, took, free } = probed;
     let error = outcome.as_ref().err();
@@ -206,7 +212,7 @@ fn as_json(probed: &Probed) -> serde_json::Value {
         "probe": probe.stage, "file": probe.file.display().to_string(), "pipeline": probe.pipeline,
         "type": Some(&probe.type_name).filter(|name| !name.is_empty()), "target": probe.target, "result": probed.result().replace(' ', "_"),
         "category": error.map(|error| error.category.name()), "message": error.map(|error| error.message.clone()).or(warning),
-        "help": error.and_then(|error| error.help.clone()), "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "free_bytes": free,
+        "help": error.and_then(help), "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "free_bytes": free,
     })
 }
 
@@ -226,7 +232,7 @@ fn show(all: &[Probed]) -> Result<(), CliError> {
         match (&probed.outcome, probed.free) {
             (Err(error), _) => {
                 output::line(&format!("{pipeline}, {stage}: {}: {}", error.category, error.message))?;
-                if let Some(help) = &error.help {
+                if let Some(help) = help(error) {
                     output::line(&format!("  = help: {help}"))?;
                 }
             }

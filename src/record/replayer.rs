@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,7 +34,6 @@ impl Recording {
     /// # Errors
     /// When it cannot be read, or a line of it is not what it should be.
     pub fn open(dir: &Path) -> Result<Self, RecordError> {
-        use std::io::Read as _;
         let path = dir.join(INDEX);
         let mut reader = BufReader::new(fs::File::open(&path).map_err(RecordError::io(&path))?);
         let mut head: Option<Head> = None;
@@ -127,20 +126,13 @@ impl Transport for Replayer {
             let none = || Fault { kind: FaultKind::Broken, message: "the recording has neither a status nor a fault here".to_owned() };
             return Err(exchange.fault.clone().unwrap_or_else(none).error());
         };
-        let body = match &exchange.body {
-            Some(name) => {
-                let path = self.dir.join(name);
-                let missing = |error| TransportError { fault: TransportFault::Unrecorded, message: format!("{}: {error}", path.display()) };
-                Bytes::from(fs::read(&path).map_err(missing)?)
-            }
-            None => Bytes::new(),
-        };
+        let path = exchange.body.as_ref().map(|name| self.dir.join(name));
+        let file = path.map(|path| fs::File::open(&path).map(|file| (file, path.clone())).map_err(|error| unreadable(&path, &error))).transpose()?;
         let mut response = http::Response::builder().status(status);
         for (name, value) in &exchange.headers {
             response = response.header(name, value);
         }
-        let pieces = [(!body.is_empty()).then_some(Ok(body)), exchange.fault.map(|fault| Err(fault.error()))];
-        let body: Box<dyn Body> = Box::new(KeptBody(pieces.into_iter().flatten().collect()));
+        let body: Box<dyn Body> = Box::new(KeptBody { file, end: exchange.fault.map(|fault| fault.error()) });
         response.body(body).map_err(|error| TransportError {
             fault: TransportFault::Unrecorded,
             message: format!("the recording {}, exchange {}: {error}", self.dir.display(), exchange.n),
@@ -148,12 +140,29 @@ impl Transport for Replayer {
     }
 }
 
-struct KeptBody(VecDeque<Result<Bytes, TransportError>>);
+fn unreadable(path: &Path, error: &std::io::Error) -> TransportError {
+    TransportError { fault: TransportFault::Unrecorded, message: format!("{}: {error}", path.display()) }
+}
+
+/// Read piece by piece, so that whoever limits a body limits this one, too.
+struct KeptBody {
+    file: Option<(fs::File, PathBuf)>,
+    end: Option<TransportError>,
+}
 
 #[async_trait]
 impl Body for KeptBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
-        self.0.pop_front().transpose()
+        const PIECE: u64 = 64 << 10;
+        if let Some((file, path)) = &mut self.file {
+            let mut piece = Vec::new();
+            file.take(PIECE).read_to_end(&mut piece).map_err(|error| unreadable(path, &error))?;
+            if !piece.is_empty() {
+                return Ok(Some(Bytes::from(piece)));
+            }
+            self.file = None;
+        }
+        self.end.take().map_or(Ok(None), Err)
     }
 }
 
