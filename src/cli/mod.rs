@@ -143,7 +143,7 @@ pub(crate) struct Args {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all good (rejected rows alone do not change that)
-  1  the run failed: an abort limit, every split, or the list of splits
+  1  the run failed: an abort limit, every split, or the list of splits; or a probe of `check --connect` did
   2  configuration, usage, a held lock, or a state that does not fit the file: nothing was written
   3  partial or interrupted: what succeeded is stored
 
