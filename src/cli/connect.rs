@@ -200,7 +200,8 @@ fn little_room(free: u64) -> String {
 
 /// What to do: as the stage says it, or what can be told of the kind.
 fn help(error: &StageError) -> Option<String> {
-    let silent = (error.category == Category::Network).then(|| "is the host up, and does this machine reach it? look at address, proxy and firewall");
+    let silent =
+        (error.category == Category::Network).then_some("is the host up, and does this machine reach it? look at address, proxy and firewall");
     error.help.clone().or(silent.map(str::to_owned))
 }
 
