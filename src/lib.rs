@@ -8,7 +8,8 @@
 //! 3. [`run`] runs a plan: ticks, splits, epochs, shutdown. It knows neither TOML nor plugins.
 //! 4. [`stages`] are the engine's own: validation, dedupe, and the transforms everybody needs.
 //! 5. [`state`] remembers, in one transaction an epoch.
-//! 6. [`cli`] is the program: one file a command.
+//! 6. [`record`] keeps what the network answered, and answers from what was kept.
+//! 7. [`cli`] is the program: one file a command.
 //!
 //! What a plugin promises and is promised is the crate `pipeline-contract`. No plugin is known here: the binary's `main.rs` lists them.
 
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod diagnostic;
 pub mod plan;
+pub mod record;
 pub mod run;
 pub mod stages;
 pub mod state;

@@ -15,6 +15,7 @@ mod config;
 mod disk;
 mod doubt;
 mod error;
+mod mask;
 mod plan;
 mod plugin;
 mod ports;
@@ -43,6 +44,7 @@ pub use config::{
 pub use disk::{Disk, DiskFile, Metadata, RealDisk, Stamp};
 pub use doubt::Doubt;
 pub use error::{Act, Category, StageError};
+pub use mask::Mask;
 pub use plan::{Level, PlanError, Related, Suggestion};
 pub use plugin::{BuildContext, Descriptor, Draft, Kind, Plugin, Stage};
 pub use ports::{Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RunContext, Transport, TransportError, TransportFault, Window};

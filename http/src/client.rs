@@ -9,7 +9,7 @@ use backon::Retryable;
 use bytes::Bytes;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, RunContext, Secret, StageError};
+use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, Mask, RunContext, Secret, StageError};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
@@ -19,7 +19,6 @@ use crate::config::HttpConfig;
 use crate::exchange::{Failed, exchange, seconds, size};
 use crate::hints::wait_hint;
 use crate::host::is_this_machine;
-use crate::mask::Mask;
 use crate::transport::ConnectTimeout;
 
 /// No run is held up longer than this by one wait, whatever the far side asks for: the run ends and the next tick tries again.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
@@ -101,6 +102,10 @@ impl Sink for CsvSink {
 
     fn capabilities(&self) -> SinkCapabilities {
         SinkCapabilities { replace: true, delivery: Delivery::ExactlyOnce }
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        self.layout().map(|layout| vec![PathBuf::from(&layout.paths.root.dir)]).unwrap_or_default()
     }
 
     async fn recover(&mut self, cx: &SinkContext, recovery: &Recovery) -> Result<(), StageError> {
