@@ -18,6 +18,7 @@ mod schema;
 mod signals;
 mod state;
 mod status;
+mod test;
 mod transport;
 
 use std::ffi::OsString;
@@ -114,6 +115,7 @@ async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
     match &args.command {
         Command::Run(run) => run::main(app, &args.global, run).await,
         Command::Check(check) => check::main(app, &args.global, check),
+        Command::Test(test) => test::main(app, &args.global, test),
         Command::Read(read) => read::main(app, &args.global, read).await,
         Command::Status(status) => status::main(app, &args.global, status),
         Command::Rejects(rejects) => rejects::main(app, &args.global, rejects).await,
@@ -199,6 +201,8 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     /// Check pipeline files: nothing is asked of the network, nothing is written
     Check(check::CheckArgs),
+    /// Run the tests of pipeline files: no network, nothing is written
+    Test(test::TestArgs),
     /// Print stored rows
     Read(read::ReadArgs),
     /// Show last runs, ticks and what comes next
