@@ -21,7 +21,7 @@ fn room() -> Room {
 }
 
 fn schema() -> Value {
-    room().pipeline(&["schema"]).exits(0).json()
+    serde_json::from_str(&room().pipeline(&["schema"]).exits(0).stdout).unwrap()
 }
 
 fn validator() -> Validator {
@@ -66,8 +66,8 @@ fn every_shipped_pipeline_names_the_schema_and_keeps_to_it() {
     assert_eq!(faults(&Recipe::new().toml()), Vec::<String>::new());
 }
 
-#[test]
-fn every_sample_of_a_plugin_keeps_to_the_schema() {
+/// Every plugin: its kind and its type.
+fn types() -> Vec<(String, String)> {
     let listed = room().pipeline(&["list"]).exits(0).stdout.clone();
     let types: Vec<(String, String)> = listed
         .lines()
@@ -77,7 +77,12 @@ fn every_sample_of_a_plugin_keeps_to_the_schema() {
         })
         .collect();
     assert!(types.len() >= 10, "{listed}");
-    for (kind, name) in types {
+    types
+}
+
+#[test]
+fn every_sample_of_a_plugin_keeps_to_the_schema() {
+    for (kind, name) in types() {
         let explained = room().pipeline(&["explain", &name]).exits(0).stdout.clone();
         let (_, sample) = explained.split_once("Sample:").unwrap();
         let sample: toml::Table = sample.parse().unwrap();
@@ -126,11 +131,73 @@ fn what_is_broken_in_its_structure_breaks_the_schema() {
     }
 }
 
+/// Codes of faults in a file's structure: a key that is unknown or missing, a type of plugin that there is not.
+const STRUCTURE: [&str; 3] = ["E010", "E011", "E013"];
+
+#[test]
+fn the_schema_refuses_every_case_that_is_broken_in_its_structure_and_takes_every_sound_one() {
+    let (mut broken, mut sound) = (0, 0);
+    let validator = validator();
+    for entry in std::fs::read_dir(repository().join("tests/check/cases")).unwrap() {
+        let path = entry.unwrap().path();
+        let told = path.with_extension("txt");
+        if path.extension().is_none_or(|extension| extension != "toml") || !told.exists() {
+            continue;
+        }
+        let (text, told) = (std::fs::read(&path).unwrap(), std::fs::read_to_string(&told).unwrap());
+        let Ok(text) = String::from_utf8(text) else { continue };
+        let Ok(table) = text.parse::<toml::Table>() else { continue };
+        let valid = validator.is_valid(&serde_json::to_value(table).unwrap());
+        let name = path.file_name().unwrap().display();
+        if STRUCTURE.iter().any(|code| told.contains(&format!("error[{code}]")) || told.contains(&format!("\"code\":\"{code}\""))) {
+            assert!(!valid, "{name} is broken, and the schema takes it:\n{told}");
+            broken += 1;
+        } else if told.trim_end().ends_with("exit 0") {
+            assert!(valid, "{name} is sound, and the schema refuses it: {:?}", faults(&text));
+            sound += 1;
+        }
+    }
+    assert!(broken >= 15 && sound >= 5, "{broken} broken, {sound} sound");
+}
+
+/// Where each plugin's options stand in the documentation.
+const READMES: [&str; 4] = ["sources/coingecko/README.md", "sinks/csv/README.md", "triggers/README.md", "docs/stages.md"];
+
+#[test]
+fn the_options_in_the_readmes_are_those_of_the_types() {
+    let mut told = Vec::new();
+    for name in READMES {
+        let path = repository().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut made = String::new();
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once("<!-- pipeline explain ") {
+            let (ty, after) = after.split_once(" -->\n").unwrap();
+            let end = format!("<!-- end of {ty} -->");
+            let (_, after) = after.split_once(&end).unwrap_or_else(|| panic!("{name}: {end} is missing"));
+            let explained = room().pipeline(&["explain", ty, "--format", "markdown"]);
+            made.push_str(&format!("{before}<!-- pipeline explain {ty} -->\n{}{end}", explained.exits(0).stdout));
+            told.push(ty.to_owned());
+            rest = after;
+        }
+        made.push_str(rest);
+        if std::env::var_os("PIPELINE_UPDATE_CASES").is_some() {
+            std::fs::write(&path, &made).unwrap();
+            continue;
+        }
+        assert!(made == text, "{name} does not tell the options as they are: PIPELINE_UPDATE_CASES=1 cargo test --test editors");
+    }
+    told.sort();
+    let mut types: Vec<String> = types().into_iter().map(|(_, ty)| ty).collect();
+    types.sort();
+    assert_eq!(told, types, "each plugin's options stand in one of {READMES:?}");
+}
+
 #[test]
 fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = room().pipeline(&["completions", shell]).exits(0).stdout.clone();
-        for command in ["run", "check", "plan", "rebuild", "--dry-run", "completions"] {
+        for command in ["run", "check", "plan", "rebuild", "dry-run", "completions"] {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }

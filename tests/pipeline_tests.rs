@@ -68,7 +68,7 @@ fn the_shipped_tests_pass_and_write_nothing() {
 fn every_shipped_rule_has_a_test_that_fails_without_it() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/crypto.toml")).unwrap();
     for (what, with, fails) in [
-        ("kind = \"price_envelope\"", "kind = \"non_negative_volume\"\nvolume = \"close\"", "high is below its close"),
+        ("kind = \"price_envelope\"", "kind = \"non_negative_volume\"\nname = \"another\"\nvolume = \"close\"", "high is below its close"),
         ("volume_24h >= 0", "volume_24h >= -9", "a negative one does not"),
         ("keep_first", "reject", "the first value stays"),
         ("interval = \"1h\"", "interval = \"30m\"", "two half hours make an hour"),
@@ -128,7 +128,7 @@ duplicates = 2
     tested.exits(1);
     let expected = "\
 FAILED  candles: wrong on purpose
-        candles.toml:28
+        candles.toml:29
     rows: expected 2 rows, found 2 rows (- expected, + found)
         timestamp             close
         2026-05-19T01:00:00Z  3
@@ -143,7 +143,7 @@ FAILED  candles: wrong on purpose
     let object = room.pipeline(&["test", "candles.toml", "--format", "json"]).exits(1).json();
     assert_eq!(
         (object["ok"].as_bool(), object["line"].as_u64(), object["failures"][2]["what"].as_str()),
-        (Some(false), Some(28), Some("duplicates"))
+        (Some(false), Some(29), Some("duplicates"))
     );
     assert_eq!(object["failures"][0]["lines"][2], "- 2026-05-19T02:00:00Z  4.5");
 }
@@ -167,13 +167,13 @@ fn a_row_that_replaces_a_stored_one_and_a_rejected_conflict_are_told_apart() {
     }
 }
 
-const HOURS: &str = "[[1779202800000,1,4,0.5,3],[1779204600000,3,5,2,4]]"; // half hours that end at 15:00 and 15:30 on 2026-05-19
+const HOURS: &str = "[[1779201000000,1,4,0.5,3],[1779202800000,3,5,2,4]]"; // half hours that end at 14:30 and 15:00 on 2026-05-19
 
 #[test]
 fn recorded_responses_go_through_the_real_source_without_network() {
     let tests = |on: &str| {
         format!(
-            "\n[[test]]\nname = \"from what was recorded\"\nnow = \"2026-05-19T16:10:00Z\"\nexpect.rows = [{{ coin_id = \"bitcoin\", spread = 3.5 }}, {{}}]\n[test.responses]\n\"{on}\" = \"recorded/ohlc.json\"\n"
+            "\n[[test]]\nname = \"from what was recorded\"\nnow = \"2026-05-19T16:10:00Z\"\nexpect.rows = [{{ coin_id = \"bitcoin\", spread = 4.5 }}]\n[test.responses]\n\"{on}\" = \"recorded/ohlc.json\"\n"
         )
     };
     let room = room("");
@@ -228,7 +228,7 @@ fn a_fault_in_a_test_is_a_fault_of_its_file_and_one_beside_stops_no_run() {
     }
     room.write("candles.toml", &pipeline("")).write("candles.test.toml", &faulty);
     for file in ["candles.toml", "candles.test.toml", "."] {
-        room.pipeline(&["check", file]).exits(2).complains("--> candles.test.toml:4:18").says("1 file checked: 1 error");
+        room.pipeline(&["check", file]).exits(2).complains("candles.test.toml:4:18").says("1 file checked: 1 error");
     }
     // No network: the run fails, and not because of the tests.
     room.pipeline(&["run", "candles.toml", "--once", "--dry-run"]).exits(1);

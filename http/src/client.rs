@@ -1,6 +1,5 @@
 //! The client itself: what is sent, how often, and what became of it.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +18,7 @@ use crate::classify::{Classifier, Response, by_fault, by_status, hint_of};
 use crate::config::HttpConfig;
 use crate::exchange::{Failed, exchange, seconds, size};
 use crate::hints::wait_hint;
+use crate::host::is_this_machine;
 use crate::mask::Mask;
 use crate::transport::ConnectTimeout;
 
@@ -404,11 +404,4 @@ fn parse_base(text: &str) -> Result<Url, String> {
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-/// `localhost` and loopback addresses (RFC 6761, 6.3; RFC 1122, 3.2.1.3; RFC 4291, 2.5.3). Not names below `localhost`: not every system
-/// keeps them from its name server.
-pub(crate) fn is_this_machine(host: &str) -> bool {
-    let address: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

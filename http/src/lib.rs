@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod exchange;
 mod hints;
+mod host;
 mod mask;
 mod transport;
 

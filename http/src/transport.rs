@@ -11,8 +11,8 @@ use pipeline_contract::{Body, Transport, TransportError, TransportFault, async_t
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Url};
 
-use crate::client::is_this_machine;
 use crate::exchange::seconds;
+use crate::host::is_this_machine;
 
 /// How long a request may take to connect: an extension of the request, as [`Transport::send`] knows one time alone.
 #[derive(Clone, Copy, Debug)]

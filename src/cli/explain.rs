@@ -1,7 +1,8 @@
 //! `pipeline explain`: a plugin's options and a sample, from its config type; or the long story of a code.
 
-use serde_json::Value;
+use pipeline_contract::{Descriptor, Kind};
 
+use super::options::{OptionRow, rows};
 use super::{App, CliError, exit, output};
 use crate::diagnostic::stories;
 
@@ -10,6 +11,15 @@ pub(crate) struct ExplainArgs {
     /// A plugin's `type`, as in pipeline files, or a code of `pipeline check`, as E010; without it all of them
     #[arg(value_name = "TYPE|CODE")]
     subject: Option<String>,
+    /// Of a plugin: text for a terminal, or Markdown as its README has it
+    #[arg(long, value_enum, default_value_t = As::Text)]
+    format: As,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum As {
+    Text,
+    Markdown,
 }
 
 pub(crate) fn main(app: &App, args: &ExplainArgs) -> Result<u8, CliError> {
@@ -30,11 +40,46 @@ pub(crate) fn main(app: &App, args: &ExplainArgs) -> Result<u8, CliError> {
         return Err(CliError::config(format!("there is no {what} \"{subject}\"")).help(Some(help)));
     }
     for descriptor in found {
-        output::line(&format!("{} \"{}\": {}\n", descriptor.kind, descriptor.type_name, descriptor.summary))?;
-        options(descriptor.config.as_value(), descriptor.config.as_value(), "")?;
-        output::line(&format!("\nSample:\n\n{}", descriptor.sample.trim_end()))?;
+        output::line(&if args.format == As::Markdown { markdown(&descriptor) } else { text(&descriptor) })?;
     }
     Ok(exit::OK)
+}
+
+/// The sample as it stands in a pipeline file: some plugins give the table alone.
+fn sample(descriptor: &Descriptor) -> String {
+    let header = match descriptor.kind {
+        _ if descriptor.sample.lines().any(|line| line.starts_with('[')) => String::new(),
+        Kind::Transform => "[[transforms]]\n".to_owned(),
+        kind => format!("[{kind}]\n"),
+    };
+    format!("{header}{}", descriptor.sample.trim())
+}
+
+fn text(descriptor: &Descriptor) -> String {
+    let mut text = format!("{} \"{}\": {}\n", descriptor.kind, descriptor.type_name, descriptor.summary);
+    for OptionRow { key, ty, default, about } in rows(descriptor.config.as_value()) {
+        let default = if default.is_empty() { default } else { format!(", {default}") };
+        text.push_str(&format!("\n  {key} ({ty}{default})\n      {about}"));
+    }
+    format!("{text}\n\nSample:\n\n{}", sample(descriptor))
+}
+
+fn markdown(descriptor: &Descriptor) -> String {
+    let mut summary = descriptor.summary.trim_end_matches('.').chars();
+    let first = summary.next().map(char::to_uppercase).into_iter().flatten().collect::<String>();
+    let mut text = format!("{first}{}.\n\n", summary.as_str());
+    let options = rows(descriptor.config.as_value());
+    if options.is_empty() {
+        text.push_str("It has no keys.\n");
+    } else {
+        text.push_str("| key | type | default | |\n|---|---|---|---|\n");
+    }
+    for OptionRow { key, ty, default, about } in options {
+        let cell = |text: &str| text.replace('|', "\\|");
+        let default = if default.is_empty() || default == "required" { default } else { format!("`{}`", default.trim_start_matches("default ")) };
+        text.push_str(&format!("| `{key}` | {} | {} | {} |\n", cell(&ty), cell(&default), cell(&about)));
+    }
+    format!("{text}\n```toml\n{}\n```", sample(descriptor))
 }
 
 /// A line of Markdown for a terminal: examples are set in, and told apart.
@@ -58,33 +103,4 @@ fn everything(app: &App) -> Result<u8, CliError> {
         output::line(&format!("  {:<18} {}", story.code, story.title()))?;
     }
     Ok(exit::OK)
-}
-
-/// The options of one table, and of the tables in it.
-fn options(root: &Value, schema: &Value, prefix: &str) -> Result<(), CliError> {
-    let schema = resolve(root, schema);
-    let required: Vec<&str> = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-    for (name, option) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        let target = resolve(root, option);
-        let text = |value: &Value| value.get("description").and_then(Value::as_str).map(|t| t.replace('\n', " "));
-        let about = text(option).or_else(|| text(target)).unwrap_or_default();
-        let need = match option.get("default") {
-            _ if required.contains(&name.as_str()) => " (required)".to_owned(),
-            Some(default) if !default.is_null() && !default.is_object() => format!(" (default {default})"),
-            _ => String::new(),
-        };
-        output::line(&format!("  {prefix}{name}{need}\n      {about}"))?;
-        if target.get("properties").is_some() {
-            options(root, target, &format!("{prefix}{name}."))?;
-        }
-    }
-    Ok(())
-}
-
-/// Follows `$ref`, and takes the first real choice of an optional.
-fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
-    let choice = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(key)).and_then(Value::as_array);
-    let schema = choice.and_then(|all| all.iter().find(|one| one.get("type") != Some(&Value::String("null".to_owned())))).unwrap_or(schema);
-    let target = schema.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
-    target.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }

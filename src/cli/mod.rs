@@ -6,6 +6,7 @@ mod explain;
 mod files;
 mod list;
 mod logging;
+mod options;
 mod output;
 mod plan;
 mod progress;

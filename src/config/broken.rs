@@ -59,7 +59,9 @@ impl Broken {
         }
         faults.retain(|fault| {
             let line = fault.span.as_ref().map(|span| self.line(span.start));
-            let follows = line.is_some_and(|line| self.lines.contains(&line) || self.headers.contains(&line));
+            // A value that the parser made up stands nowhere.
+            let nowhere = fault.span.as_ref().is_some_and(|span| *span == (0..0));
+            let follows = nowhere || line.is_some_and(|line| self.lines.contains(&line) || self.headers.contains(&line));
             fault.code != "E011" && fault.level == Level::Error && !follows
         });
     }

@@ -84,13 +84,15 @@ fn of_plugin(plugin: &Descriptor, name: &str) -> Value {
     fields.insert("type".to_owned(), "object".into());
     fields.insert("description".to_owned(), plugin.summary.into());
     fields.insert("additionalProperties".to_owned(), false.into());
-    let properties = fields.entry("properties").or_insert_with(|| json!({}));
-    if let Value::Object(properties) = properties {
-        if plugin.kind == Kind::Trigger
-            && let Some(Value::Object(policy)) = embedded(schema_for!(TriggerPolicy).to_value(), name).get_mut("properties")
-        {
-            properties.append(policy);
+    if plugin.kind == Kind::Trigger {
+        let mut policy = embedded(schema_for!(TriggerPolicy).to_value(), name);
+        for part in ["properties", "$defs"] {
+            if let (Some(Value::Object(of_policy)), Value::Object(own)) = (policy.get_mut(part), fields.entry(part).or_insert_with(|| json!({}))) {
+                own.append(of_policy);
+            }
         }
+    }
+    if let Value::Object(properties) = fields.entry("properties").or_insert_with(|| json!({})) {
         properties.insert("type".to_owned(), json!({"description": plugin.summary, "const": plugin.type_name}));
     }
     let required = fields.entry("required").or_insert_with(|| json!([]));
@@ -115,16 +117,16 @@ fn inlined(schema: &mut Value, name: &str) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(|item| inlined(item, name)),
         Value::Object(fields) => {
-            if let Some(Value::String(reference)) = fields.get_mut("$ref")
-                && let Some(pointer) = reference.strip_prefix('#')
-            {
-                *reference = format!("#/$defs/{name}{pointer}");
-            }
             // Words of our own are for our own messages; and TOML has no null.
             fields.retain(|key, value| !(key.starts_with("x-") || key == "default" && value.is_null()));
             // `duration` means another format there than ours, and `uint64` none.
             fields.remove("format");
             without_null(fields);
+            if let Some(Value::String(reference)) = fields.get_mut("$ref")
+                && let Some(pointer) = reference.strip_prefix('#')
+            {
+                *reference = format!("#/$defs/{name}{pointer}");
+            }
             for (key, value) in fields.iter_mut() {
                 match (key.as_str(), &mut *value) {
                     // Names of properties are no keywords.

@@ -60,17 +60,20 @@ impl Hidden {
             let quoted: String = value.chars().take(QUOTED).collect();
             let escaped = quoted.escape_debug().to_string();
             // Most of a file's values are in none of its messages.
-            let begins = |said: &&mut String| said.contains(&quoted) || said.contains(&escaped);
-            let texts = [Some(&mut error.message), error.label.as_mut(), error.help.as_mut()];
-            if !texts.into_iter().flatten().any(|said| begins(&said)) {
+            let begins = |said: &String| said.contains(&quoted) || said.contains(&escaped);
+            let texts = [Some(&error.message), error.label.as_ref(), error.help.as_ref(), error.suggestion.as_ref().map(|edit| &edit.replacement)];
+            if !texts.into_iter().flatten().chain(error.related.iter().map(|related| &related.label)).any(begins) {
                 continue;
             }
             let forms = [value.clone(), value.escape_debug().to_string(), escaped, quoted];
-            for said in [Some(&mut error.message), error.label.as_mut(), error.help.as_mut()].into_iter().flatten() {
+            let related = error.related.iter_mut().map(|related| &mut related.label);
+            for said in [Some(&mut error.message), error.label.as_mut(), error.help.as_mut()].into_iter().flatten().chain(related) {
                 for form in &forms {
                     *said = said.replace(form.as_str(), "***");
                 }
             }
+            // Not with stars in it: an editor would write them over the key.
+            error.suggestion = error.suggestion.filter(|edit| forms.iter().all(|form| !edit.replacement.contains(form.as_str())));
         }
         error
     }
@@ -81,7 +84,12 @@ fn named(text: &str) -> Vec<Range<usize>> {
     static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9_-]+").ok());
     // Within `${` it is where a key comes from.
     let words = WORD.iter().flat_map(|word| word.find_iter(text)).filter(|word| !text[..word.start()].ends_with("${"));
-    let values = words.filter(|word| is_secret(word.as_str())).filter_map(|word| value_after(text, word.end()));
+    let values = words.filter(|word| is_secret(word.as_str())).filter_map(|word| {
+        let value = value_after(text, word.end())?;
+        // `key = ["a", "b"]` is a slip for `keys`: columns, and no secret.
+        let columns = word.as_str() == "key" && text[..value.start].ends_with('[');
+        (!columns).then_some(value)
+    });
     values.flat_map(|value| without_forms(text, value)).collect()
 }
 
@@ -169,8 +177,7 @@ fn brackets(text: &str) -> Option<usize> {
 
 /// A value but for its `${NAME}` forms, which say where a key comes from; a default in one is a key again.
 fn without_forms(text: &str, value: Range<usize>) -> Vec<Range<usize>> {
-    static FORM: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?:\}|:\?[^}\n]*\}|:-(?P<default>[^}\n]*)\})").ok());
+    static FORM: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\$\{[A-Za-z0-9_]*(?:\}|:\?[^}\n]*\}|:-(?P<default>[^}\n]*)\})").ok());
     let mut places = Vec::new();
     let mut from = value.start;
     for form in FORM.iter().flat_map(|form| form.captures_iter(&text[value.clone()])) {

@@ -161,14 +161,6 @@ impl Ledger {
             return;
         };
         for (hour, row, certain) in hours(&halves, &samples, walls) {
-            if std::env::var("DBG").is_ok_and(|d| d == format!("{coin} {}", shown(hour))) {
-                eprintln!(
-                    "DBG {run} walls {} {} certain {certain} {row:?} halves {:?}",
-                    shown(walls.0),
-                    shown(walls.1),
-                    halves.iter().filter(|h| (h.stamp - hour - HOUR).abs() <= HOUR).collect::<Vec<_>>()
-                );
-            }
             let due = state.due.entry((coin.to_owned(), hour)).or_default();
             if !due.certain {
                 due.accept.push(row);
@@ -236,6 +228,15 @@ impl Ledger {
     /// Is it the latest tick up to now?
     pub fn is_latest(&self, tick: i64, now: i64) -> bool {
         tick <= now && (self.next_tick)(tick) > now
+    }
+
+    /// The run of a tick has ended.
+    pub fn ran(&self, tick: i64, run: &str) {
+        let mut state = self.state();
+        match state.fates.insert(tick, Fate::Ran(run.to_owned())) {
+            Some(Fate::Ran(before)) if before != run => state.violations.push(format!("the tick {} ran twice: {before} and {run}", shown(tick))),
+            _ => {}
+        }
     }
 
     /// All ticks as the state tells them: stretches from, to, count, fate.

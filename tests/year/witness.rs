@@ -126,7 +126,12 @@ impl Store for Witness {
     }
     fn end_run(&self, run: &RunRecord) -> Result<(), StageError> {
         self.change()?;
-        self.inner.end_run(run)
+        self.inner.end_run(run)?;
+        // Before it can be pruned: a process that catches up with days forgets many ticks before it ends.
+        if let Some(tick) = self.inner.tick(run.tick)?.filter(|tick| tick.status == TickStatus::Ran) {
+            self.ledger.ran(tick.tick.timestamp_millis(), &run.run_id);
+        }
+        Ok(())
     }
     fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StageError> {
         self.look()?;

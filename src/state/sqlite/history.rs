@@ -190,11 +190,16 @@ pub(super) fn ticks(tx: &Transaction<'_>, limit: usize) -> rusqlite::Result<Vec<
 }
 
 pub(super) fn prune(tx: &Transaction<'_>, keep: usize) -> rusqlite::Result<()> {
-    let keep = at_most(keep);
-    tx.prepare_cached("DELETE FROM run WHERE status <> ?2 AND seq NOT IN (SELECT seq FROM run ORDER BY seq DESC LIMIT ?1)")?
-        .execute(params![keep, Name(RunStatus::Open)])?;
-    tx.prepare_cached("DELETE FROM split WHERE run NOT IN (SELECT seq FROM run)")?.execute([])?;
-    tx.prepare_cached("DELETE FROM tick WHERE status <> ?2 AND tick NOT IN (SELECT tick FROM tick ORDER BY tick DESC LIMIT ?1)")?
-        .execute(params![keep, Name(TickStatus::Running)])?;
+    // The newest that goes. What it costs follows what goes, not what stays.
+    let newest = |query: &str| tx.prepare_cached(query)?.query_row([at_most(keep)], |row| row.get::<_, i64>(0)).optional();
+    if let Some(seq) = newest("SELECT seq FROM run ORDER BY seq DESC LIMIT 1 OFFSET ?1")? {
+        let open = Name(RunStatus::Open);
+        tx.prepare_cached("DELETE FROM split WHERE run IN (SELECT seq FROM run WHERE seq <= ?1 AND status <> ?2)")?.execute(params![seq, open])?;
+        tx.prepare_cached("DELETE FROM run WHERE seq <= ?1 AND status <> ?2")?.execute(params![seq, open])?;
+    }
+    if let Some(tick) = newest("SELECT tick FROM tick ORDER BY tick DESC LIMIT 1 OFFSET ?1")? {
+        let running = Name(TickStatus::Running);
+        tx.prepare_cached("DELETE FROM tick WHERE tick <= ?1 AND status <> ?2")?.execute(params![tick, running])?;
+    }
     Ok(())
 }

@@ -2,13 +2,13 @@ use std::fs;
 use std::path::Path;
 
 use pipeline_contract::testkit::Fuzz;
-use pipeline_contract::{Act, Category, SinkState};
+use pipeline_contract::{Act, Category, SinkState, rfc3339};
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, params};
 
 use super::SqliteStore;
-use crate::state::suite::{commit, run, store_suite};
-use crate::state::{Binding, ChunkKey, DedupeChanges, EpochCommit, RunRecord, Store};
+use crate::state::suite::{at, commit, run, store_suite};
+use crate::state::{Binding, ChunkKey, DedupeChanges, EpochCommit, RunRecord, RunStatus, Store};
 
 store_suite! {{
     let dir = tempfile::tempdir().unwrap();
@@ -336,9 +336,36 @@ fn a_table_that_is_gone_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     Connection::open(dir.path().join("state.db")).unwrap().execute_batch("DROP TABLE split; ALTER TABLE tick RENAME COLUMN until TO later").unwrap();
+    let refused = SqliteStore::open(dir.path()).err().unwrap();
+    assert!(refused.unusable && refused.message.contains("state.db is damaged"), "{refused}");
+    // Lost while it is open, the first statement that needs it tells.
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
     let store = SqliteStore::open(dir.path()).unwrap();
+    store.connection.lock().unwrap().execute_batch("DROP TABLE split; ALTER TABLE tick RENAME COLUMN until TO later").unwrap();
     for error in [store.open_run().unwrap_err(), store.ticks(1).unwrap_err(), store.last_tick(None).unwrap_err()] {
         assert!(error.message.contains("state.db is damaged"), "{error}");
         assert_eq!(error.act, Act::Operator);
     }
+}
+
+#[test]
+fn the_file_does_not_grow_with_runs_that_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let size = || fs::metadata(dir.path().join("state.db")).unwrap().len();
+    let mut after = Vec::new();
+    for n in 0..400_u64 {
+        let tick = rfc3339(at("2026-05-19T15:00:00Z") + chrono::TimeDelta::hours(n.cast_signed()));
+        let run = run(&format!("crypto@{tick}"), &tick);
+        store.start_run(&run, true).unwrap();
+        store.commit_epoch(&commit(n + 1, &run.run_id)).unwrap();
+        store.end_run(&RunRecord { status: RunStatus::Ok, ..run }).unwrap();
+        store.prune(50).unwrap();
+        if n % 100 == 99 {
+            after.push(size());
+        }
+    }
+    assert_eq!((store.runs(1000).unwrap().len(), store.ticks(1000).unwrap().len()), (50, 50));
+    assert!(after[3] <= after[1], "bytes after each hundred runs: {after:?}");
 }
