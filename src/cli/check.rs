@@ -25,14 +25,14 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) async fn main(app: &App, global: &Global, args: &CheckArgs) -> Result<u8, CliError> {
-    let loaded = files::load_all(app, &args.paths)?;
+    let loaded = files::load_with_tests(app, &args.paths)?;
     let others = files::sources(&loaded);
-    let of = |level| loaded.iter().flat_map(|file| &file.faults).filter(|fault| fault.level == level).count();
+    let of = |level| loaded.iter().flat_map(files::Loaded::parts).flat_map(|(_, faults)| faults).filter(|fault| fault.level == level).count();
     let (errors, warnings) = (of(Level::Error), of(Level::Warning));
     let failed = errors > 0 || args.deny_warnings && warnings > 0;
     if args.format == Format::Json {
-        for file in &loaded {
-            for object in diagnostic::to_json(&file.file, &others, &file.faults) {
+        for (file, faults) in loaded.iter().flat_map(files::Loaded::parts) {
+            for object in diagnostic::to_json(file, &others, faults) {
                 output::line(&object.to_string())?;
             }
         }
@@ -54,7 +54,7 @@ pub(crate) async fn main(app: &App, global: &Global, args: &CheckArgs) -> Result
         let denied = if args.deny_warnings && errors == 0 { ", which --deny-warnings does not let pass" } else { "" };
         let (errors, warnings) = (counted(errors, "error"), counted(warnings, "warning"));
         output::line(&format!("{} checked: {errors}, {warnings}{denied}", counted(loaded.len(), "file")))?;
-        let mut codes: Vec<&str> = loaded.iter().flat_map(|file| &file.faults).map(|fault| fault.code).collect();
+        let mut codes: Vec<&str> = loaded.iter().flat_map(files::Loaded::parts).flat_map(|(_, faults)| faults).map(|fault| fault.code).collect();
         codes.sort_unstable();
         codes.dedup();
         if let Some(code) = codes.first() {

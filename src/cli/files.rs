@@ -7,11 +7,12 @@ use std::sync::Arc;
 use pipeline_contract::{Clock, Level, PlanError, Ports, RealDisk};
 
 use super::{App, Global, exit};
-use crate::config::{self, Env, SourceFile};
+use crate::config::{self, BESIDE, Env, SourceFile};
 use crate::diagnostic;
 use crate::plan::{self, Facts, Plan};
 use crate::run::{RealClock, RealRandom, SharedBudget};
 use crate::state::{Binding, LockError, ModelStore, OpenError, PipelineLock, SqliteCredits, SqliteStore, Store};
+use crate::testing::Case;
 
 /// Why a command ends without doing what was asked.
 #[derive(Debug)]
@@ -67,13 +68,19 @@ impl From<OpenError> for CliError {
 pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for path in paths {
+        if let Some(pipeline) = pipeline_of(path).filter(|_| !path.is_dir()) {
+            let text = format!("{} holds the tests of {}, it is no pipeline", path.display(), pipeline.display());
+            return Err(CliError::config(text).help(Some(format!("name the pipeline: {}", pipeline.display()))));
+        }
         if !path.is_dir() {
             files.push(path.clone());
             continue;
         }
         let entries = std::fs::read_dir(path).map_err(|error| CliError::config(format!("{}: {error}", path.display())))?;
-        let mut found: Vec<PathBuf> =
-            entries.filter_map(|entry| entry.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        let mut found: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok().map(|e| e.path()))
+            .filter(|p| p.extension().is_some_and(|e| e == "toml") && pipeline_of(p).is_none())
+            .collect();
         if found.is_empty() {
             return Err(CliError::config(format!("{}: there is no pipeline file (*.toml) in this folder", path.display())));
         }
@@ -86,20 +93,74 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     Ok(files)
 }
 
+/// The pipeline whose tests are in this file, if its name says that they are: `crypto.toml` for `crypto.test.toml`.
+pub(crate) fn pipeline_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?.strip_suffix(BESIDE).filter(|name| !name.is_empty())?;
+    Some(path.with_file_name(format!("{name}.toml")))
+}
+
+/// The file of tests that may be beside a pipeline.
+fn beside(pipeline: &Path) -> Option<PathBuf> {
+    let name = pipeline.file_name()?.to_str()?.strip_suffix(".toml")?;
+    Some(pipeline.with_file_name(format!("{name}{BESIDE}"))).filter(|path| path.exists())
+}
+
+/// Tests in a file of their own.
+pub(crate) struct Beside {
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) faults: Vec<PlanError>,
+    pub(crate) cases: Vec<Case>,
+}
+
 /// A file that was read, with what was found in it.
 pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<SourceFile>,
     pub(crate) faults: Vec<PlanError>,
     pub(crate) plan: Option<Plan>,
+    /// The tests beside it, where they were asked for.
+    pub(crate) beside: Option<Beside>,
     facts: Facts,
 }
 
 impl Loaded {
+    /// The pipeline file, and the one beside it, each with its faults.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&SourceFile, &[PlanError])> {
+        let own = (self.file.as_ref(), self.faults.as_slice());
+        std::iter::once(own).chain(self.beside.iter().map(|beside| (beside.file.as_ref(), beside.faults.as_slice())))
+    }
+
     /// Is there an error among its faults?
     pub(crate) fn failed(&self) -> bool {
-        self.faults.iter().any(|fault| fault.level == Level::Error)
+        self.parts().any(|(_, faults)| faults.iter().any(|fault| fault.level == Level::Error))
     }
+
+    /// Reads the tests that are beside it.
+    fn read_beside(&mut self, env: &Env) {
+        let Some(path) = beside(&self.path) else { return };
+        let file = match config::load(&path) {
+            Ok(file) => file,
+            Err(fault) => {
+                let file = Arc::new(SourceFile { path, text: String::new() });
+                self.beside = Some(Beside { file, faults: vec![fault], cases: Vec::new() });
+                return;
+            }
+        };
+        let (tests, mut faults) = config::parse_tests(&file, env);
+        let (cases, mut more) = self.facts.columns().map(|columns| plan::cases(&tests.tests, columns)).unwrap_or_default();
+        tests.hide(&mut more);
+        faults.extend(more);
+        self.beside = Some(Beside { file, faults, cases });
+    }
+}
+
+/// As [`load_all`], with the tests beside each file. A test file may be named in the place of its pipeline.
+pub(crate) fn load_with_tests(app: &App, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
+    let paths: Vec<PathBuf> = paths.iter().map(|path| pipeline_of(path).filter(|_| !path.is_dir()).unwrap_or_else(|| path.clone())).collect();
+    let mut loaded = load_all(app, &paths)?;
+    let env = environment()?;
+    loaded.iter_mut().for_each(|one| one.read_beside(&env));
+    Ok(loaded)
 }
 
 /// Reads, types and wires files, also against each other.
@@ -118,7 +179,7 @@ pub(crate) fn load_all(app: &App, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliE
 
 /// All files, for faults that point from one into another.
 pub(crate) fn sources(loaded: &[Loaded]) -> Vec<&SourceFile> {
-    loaded.iter().map(|file| file.file.as_ref()).collect()
+    loaded.iter().flat_map(Loaded::parts).map(|(file, _)| file).collect()
 }
 
 /// Reads, types and wires one file.
@@ -127,19 +188,20 @@ fn load(app: &App, path: &Path, env: &Env) -> Loaded {
         Ok(file) => file,
         Err(fault) => {
             let file = Arc::new(SourceFile { path: path.to_path_buf(), text: String::new() });
-            return Loaded { path: path.to_path_buf(), file, faults: vec![fault], plan: None, facts: Facts::default() };
+            return Loaded { path: path.to_path_buf(), file, faults: vec![fault], plan: None, beside: None, facts: Facts::default() };
         }
     };
     let (def, mut faults) = config::parse(&file, env);
     let (plan, facts, more) = plan::plan(&def, &app.registry);
     faults.extend(more);
     let failed = faults.iter().any(|fault| fault.level == Level::Error);
-    Loaded { path: path.to_path_buf(), plan: plan.filter(|_| !failed), file, faults, facts }
+    Loaded { path: path.to_path_buf(), plan: plan.filter(|_| !failed), file, faults, beside: None, facts }
 }
 
 /// All faults of a file as the user sees them.
 pub(crate) fn render(loaded: &Loaded, others: &[&SourceFile], color: bool) -> String {
-    diagnostic::render(&loaded.file, others, &loaded.faults, color)
+    let texts: Vec<String> = loaded.parts().map(|(file, faults)| diagnostic::render(file, others, faults, color)).collect();
+    texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// The plans of all files, or all of their faults.

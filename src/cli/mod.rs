@@ -20,6 +20,7 @@ mod schema;
 mod signals;
 mod state;
 mod status;
+mod test;
 mod transport;
 mod trial;
 
@@ -117,6 +118,7 @@ async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
     match &args.command {
         Command::Run(run) => run::main(app, &args.global, run).await,
         Command::Check(check) => check::main(app, &args.global, check).await,
+        Command::Test(test) => test::main(app, &args.global, test),
         Command::Read(read) => read::main(app, &args.global, read).await,
         Command::Status(status) => status::main(app, &args.global, status),
         Command::Rejects(rejects) => rejects::main(app, &args.global, rejects).await,
@@ -202,6 +204,8 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     /// Check pipeline files: nothing is written, and without --connect nothing is asked of the network
     Check(check::CheckArgs),
+    /// Run the tests of pipeline files: no network, nothing is written
+    Test(test::TestArgs),
     /// Print stored rows
     Read(read::ReadArgs),
     /// Show last runs, ticks and what comes next

@@ -12,6 +12,7 @@ mod expand;
 mod schema;
 mod sections;
 mod tables;
+mod test;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -27,8 +28,9 @@ use pipeline_contract::{BuildContext, ConfigTable, Draft, Expansions, PlanError,
 pub use crate::diagnostic::SourceFile;
 pub use env::Env;
 pub use schema::schema;
-pub use sections::parse;
+pub use sections::{parse, parse_tests};
 pub use tables::{CatchUp, DedupeDef, LogConfig, LogFormat, LogLevel, Overrun, RunConfig, TriggerPolicy};
+pub use test::{BESIDE, CellDef, ExpectDef, RejectDef, ResponseDef, RowDef, TestDef, TestFile};
 pub use values::ByteSize;
 
 use crate::stages::validate::ValidateConfig;
@@ -86,6 +88,8 @@ pub struct PipelineDef<'a> {
     pub dedupe: Option<DedupeDef>,
     /// Where they go. Empty only where a fault says so.
     pub sinks: Vec<StageDef<'a>>,
+    /// What must become of rows, by example: those with which nothing is wrong.
+    pub tests: Vec<TestDef>,
     broken: broken::Broken,
     expansions: Expansions,
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::sections::{Head, KEYS};
 use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
+use super::test::TestDef;
 use crate::stages::validate::ValidateConfig;
 
 /// What may stand wherever a value may: one `${NAME}` form. What comes of it is known when the environment is.
@@ -48,12 +49,15 @@ pub fn schema(plugins: &[Descriptor]) -> Value {
     properties.insert("transforms".to_owned(), json!({"description": "What is done to rows, in order.", "type": "array", "items": transform}));
     let sinks = json!({"type": "array", "minItems": 1, "items": sink});
     properties.insert("sink".to_owned(), json!({"description": "Where rows go: one table, or several.", "anyOf": [sink, sinks]}));
+    let tests = json!({"description": "What must become of rows, by example: `pipeline test`.", "type": "array", "items": table::<TestDef>("test", &mut definitions)});
+    properties.insert("test".to_owned(), tests);
     debug_assert!(KEYS.iter().all(|key| properties.contains_key(*key)));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A pipeline file",
         "type": "object",
-        "required": ["name", "trigger", "source", "sink"],
+        // A pipeline; or the tests of one, in a file beside it.
+        "anyOf": [{"required": ["name", "trigger", "source", "sink"]}, {"required": ["test"], "propertyNames": {"const": "test"}}],
         "additionalProperties": false,
         "properties": properties,
         "$defs": definitions,

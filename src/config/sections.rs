@@ -11,12 +11,13 @@ use super::broken::{Broken, syntax_faults};
 use super::env::Env;
 use super::expand::expand;
 use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
+use super::test::{self, TestDef, TestFile};
 use super::{PipelineDef, StageDef};
 use crate::diagnostic::{SourceFile, limit};
 use crate::stages::validate::ValidateConfig;
 
 /// Every key that may stand at the top, in the order in which files have them.
-pub(super) const KEYS: [&str; 10] = ["name", "description", "log", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink"];
+pub(super) const KEYS: [&str; 11] = ["name", "description", "log", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink", "test"];
 
 const WHAT: &str = "the pipeline file";
 
@@ -41,20 +42,48 @@ pub fn parse<'a>(file: &'a SourceFile, env: &Env) -> (PipelineDef<'a>, Vec<PlanE
         def.broken = Broken::new(&file.text, &[0]);
         return (def, vec![fault]);
     }
+    let (mut def, broken, faults) = read(file, env, Sections::read);
+    def.broken = broken;
+    (def, faults)
+}
+
+/// The tests in a file of their own, and all its faults in the order of the file.
+pub fn parse_tests(file: &SourceFile, env: &Env) -> (TestFile, Vec<PlanError>) {
+    if let Some(fault) = too_deep(&file.text) {
+        let nothing = TestFile { tests: Vec::new(), broken: Broken::new(&file.text, &[0]), expansions: Expansions::default() };
+        return (nothing, vec![fault]);
+    }
+    let ((tests, expansions), broken, faults) = read(file, env, |sections| {
+        let others: Vec<_> = sections.root.keys().filter(|key| key.get_ref() != "test").cloned().collect();
+        for key in others {
+            let fault = unknown_key("a file of tests", key.get_ref(), key.span(), &["test"]);
+            sections.faults.push(if KEYS.contains(&key.get_ref().as_ref()) {
+                fault.help("it stands in the pipeline file; here are `[[test]]` tables alone")
+            } else {
+                fault
+            });
+        }
+        (sections.tests(), sections.expansions.clone())
+    });
+    (TestFile { tests, broken, expansions }, faults)
+}
+
+/// What `of` reads of a file, what of the file is no TOML, and all faults.
+fn read<'a, T>(file: &'a SourceFile, env: &Env, of: impl FnOnce(&mut Sections<'a>) -> T) -> (T, Broken, Vec<PlanError>) {
     let (root, broken) = DeTable::parse_recoverable(&file.text);
     let mut root = root.into_inner();
     let mut faults = Vec::new();
     let expansions = expand(&file.text, &mut root, env, &mut faults);
     let mut sections = Sections { root, expansions, faults };
-    let mut def = sections.read();
+    let read = of(&mut sections);
     let mut faults = sections.faults;
     let places: Vec<usize> = broken.iter().filter_map(|error| error.span()).map(|span| span.start).collect();
-    def.broken = Broken::new(&file.text, &places);
-    def.broken.hide(&mut faults);
+    let parts = Broken::new(&file.text, &places);
+    parts.hide(&mut faults);
     faults.extend(syntax_faults(&file.text, &broken));
     faults.sort_by_key(|fault| fault.span.as_ref().map(|span| span.start));
     limit(&mut faults);
-    (def, faults)
+    (read, parts, faults)
 }
 
 /// E001 for a dotted key that no pipeline file needs. `toml` allows 80 parts, in each of 80 tables that stand in one another: 6400 levels,
@@ -102,6 +131,7 @@ impl<'a> Sections<'a> {
         let source = self.one("source", "where rows come from");
         let transforms = self.many("transforms");
         let sinks = self.many("sink");
+        let tests = self.tests();
         PipelineDef {
             name,
             description,
@@ -116,6 +146,7 @@ impl<'a> Sections<'a> {
             validate_span,
             dedupe,
             sinks,
+            tests,
             broken: Broken::default(),
             expansions: self.expansions.clone(),
         }
@@ -255,6 +286,34 @@ impl<'a> Sections<'a> {
         }
     }
 
+    /// The tests at `test` with which nothing is wrong.
+    fn tests(&mut self) -> Vec<TestDef> {
+        let Some(value) = self.root.remove("test") else { return Vec::new() };
+        let span = value.span();
+        let items = match value.into_inner() {
+            DeValue::Array(items) => items,
+            other => {
+                let fault = PlanError::new("E012", "`test` is a list: each has a header of its own");
+                let fault = if other.is_table() { fault } else { not_a_table("test", &other) };
+                self.faults.push(fault.at(span).help("write `[[test]]`"));
+                return Vec::new();
+            }
+        };
+        let mut tests = Vec::new();
+        for item in items {
+            let span = item.span();
+            match item.into_inner() {
+                DeValue::Table(table) => {
+                    let table = self.table(span, table);
+                    tests.extend(self.note(test::parse(&table)));
+                }
+                other => self.faults.push(not_a_table("test", &other).at(span)),
+            }
+        }
+        self.note(((), test::twice(&tests)));
+        tests
+    }
+
     fn stage(&mut self, key: &str, mut table: ConfigTable<'a>) -> StageDef<'a> {
         let span = table.span();
         let kind = key.trim_end_matches('s');
@@ -329,6 +388,6 @@ fn not_a_table(key: &str, found: &DeValue<'_>) -> PlanError {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    let header = if ["transforms"].contains(&key) { format!("[[{key}]]") } else { format!("[{key}]") };
+    let header = if ["transforms", "test"].contains(&key) { format!("[[{key}]]") } else { format!("[{key}]") };
     PlanError::new("E012", format!("`{key}`: expected a table, found {what}")).help(format!("write the header `{header}`, and its keys below"))
 }

@@ -1,6 +1,7 @@
 //! A pipeline's definition wired and type-checked: pure, no I/O. All faults at once.
 
 mod budget;
+mod cases;
 mod odd;
 mod registry;
 #[cfg(test)]
@@ -17,7 +18,9 @@ use serde_json::{Value, json};
 use crate::config::{self, PipelineDef};
 use crate::run::{Parts, QUARANTINE};
 use crate::state::Binding;
+use crate::testing::Case;
 
+pub use cases::{Columns, cases};
 pub use registry::{Registry, Unknown};
 pub use together::{Facts, together};
 
@@ -63,6 +66,8 @@ pub struct Plan {
     pub log: config::LogConfig,
     /// What its stages are called.
     pub outline: Outline,
+    /// The tests in its file.
+    pub cases: Vec<Case>,
 }
 
 impl Plan {

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use pipeline_contract::{BudgetScope, PlanError, Spanned};
 
+use super::Columns;
 use super::budget::{self, Asked};
 
 /// What can be told of a pipeline, also of a faulty one, and matters to others.
@@ -17,6 +18,15 @@ pub struct Facts {
     pub(super) writes: Vec<Write>,
     /// What it asks of a request budget.
     pub(super) asked: Option<Asked>,
+    /// Its columns from stage to stage.
+    pub(super) columns: Option<Columns>,
+}
+
+impl Facts {
+    /// Its columns from stage to stage, as far as they can be told: for tests that stand in a file of their own.
+    pub fn columns(&self) -> Option<&Columns> {
+        self.columns.as_ref()
+    }
 }
 
 /// A place that a pipeline writes to.

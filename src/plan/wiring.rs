@@ -11,7 +11,7 @@ use pipeline_contract::{
 };
 
 use super::together::{Facts, Write};
-use super::{Outline, Plan, PlannedSink, Registry, binding, budget, odd};
+use super::{Columns, Outline, Plan, PlannedSink, Registry, binding, budget, cases, odd};
 use crate::config::{self, PipelineDef, StageDef};
 use crate::run::{CatchUp, Overrun, Parts, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
@@ -60,6 +60,10 @@ impl<'a> Wiring<'a, '_> {
             schema = output;
         }
         stage_inputs.push(Arc::clone(&schema));
+        let columns = Columns { stages: stage_inputs.clone(), dedupes: def.dedupe.is_some() };
+        let (cases, faults) = cases(&def.tests, &columns);
+        self.faults.extend(faults);
+        self.facts.columns = Some(columns);
         let validator = match &def.validate {
             Some(validate) => {
                 self.keep(Validator::new(&schema, validate, def.validate_span.clone()), &schema).map(|validator| Some(Arc::new(validator)))
@@ -101,7 +105,7 @@ impl<'a> Wiring<'a, '_> {
         let name = |stage: &Option<StageDef<'_>>| stage.as_ref().map(|stage| stage.type_name.to_string()).unwrap_or_default();
         let transforms = def.transforms.iter().map(|stage| stage.type_name.to_string()).collect();
         let outline = Outline { trigger: name(&def.trigger), source: name(&def.source), transforms };
-        Some(Plan { parts, binding, sinks: planned, schema, keys, quarantine, log: def.log.clone(), outline })
+        Some(Plan { parts, binding, sinks: planned, schema, keys, quarantine, log: def.log.clone(), outline, cases })
     }
 
     /// The result of a stage that was given `input`; of its faults those that do not follow from others.

@@ -5,4 +5,4 @@ pub mod dedupe;
 mod expression;
 pub mod transforms;
 pub mod validate;
-mod values;
+pub(crate) mod values;
