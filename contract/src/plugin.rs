@@ -90,3 +90,13 @@ pub trait Plugin: Send + Sync {
     /// All faults of the table, each with its span; see [`crate::parse_config`].
     fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>>;
 }
+
+impl<P: Plugin + ?Sized> Plugin for Box<P> {
+    fn describe(&self) -> Descriptor {
+        (**self).describe()
+    }
+
+    fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        (**self).build(config, cx)
+    }
+}

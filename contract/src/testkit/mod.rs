@@ -1,7 +1,8 @@
-//! Stand-ins for the world outside, for the tests of plugins: time that passes at once, a scripted far side, a counted budget, a disk that
-//! crashes.
+//! For the tests of plugins: kits that run one through everything it promises ([`SourceKit`], [`SinkKit`], [`TriggerKit`], [`TransformKit`]),
+//! and stand-ins for the world outside: time that passes at once, a scripted far side, a counted budget, a disk that crashes.
 
 mod disk;
+mod kit;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use disk::{Fail, Fault, Kept, SimDisk, Survives};
+pub use kit::{Broken, KitRow, Promise, Report, SinkKit, SourceKit, TransformKit, TriggerKit};
 
 use crate::{
     Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RealDisk, Records, RunContext, SinkContext, StageError, Transport, TransportError,
