@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{Filter, Ports, RealDisk, StageError, rfc3339};
-use serde_json::json;
+use pipeline_contract::{Filter, Ports, RealDisk, Records, SinkState, StageError, rfc3339};
+use serde_json::{Value, json};
 
 use super::{App, CliError, Format, Global, exit, files, logging, output, progress};
 use crate::plan::Plan;
@@ -149,7 +149,11 @@ async fn keys(plan: &Plan, ports: &Ports, store: &Arc<dyn Store>, dir: &Path, re
     let mut first = deduper()?;
     let (mut rows, mut unique) = (0, 0);
     for (place, part) in plan.parts.sinks.iter().enumerate() {
-        let context = sink_context(&plan.parts.name, &part.id, ports, store, dir);
+        let mut context = sink_context(&plan.parts.name, &part.id, ports, store, dir);
+        if let Some((_, state)) = rebuilt.sinks.iter().find(|(id, _)| *id == part.id) {
+            // What is adopted counts from now on, not what was committed.
+            context.records = Arc::new(Adopted(state.clone()));
+        }
         let mut stream = part.sink.read_back(&context, &Filter::default()).await?;
         let mut own = deduper()?;
         let (mut shared, mut alone) = (0, 0);
@@ -180,6 +184,18 @@ async fn keys(plan: &Plan, ports: &Ports, store: &Arc<dyn Store>, dir: &Path, re
         }
     }
     Ok((rows, rows - unique))
+}
+
+/// A sink's records as they are derived anew.
+struct Adopted(SinkState);
+
+impl Records for Adopted {
+    fn get(&self, key: &str) -> Result<Option<Value>, StageError> {
+        Ok(self.0.0.get(key).filter(|record| !record.is_null()).cloned())
+    }
+    fn all(&self) -> Result<Vec<(String, Value)>, StageError> {
+        Ok(self.0.0.iter().filter(|(_, record)| !record.is_null()).map(|(key, record)| (key.clone(), record.clone())).collect())
+    }
 }
 
 /// Stored rows in the columns that reach dedupe: those that are not stored are null (and count for nothing there).

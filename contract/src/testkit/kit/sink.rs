@@ -21,18 +21,26 @@ pub use self::rows::KitRow;
 pub struct SinkKit {
     subject: Subject,
     replaces: bool,
+    ordered: bool,
 }
 
 impl SinkKit {
     /// A kit for the sink that `toml`, the table `[sink]` of a pipeline file with or without its header and its `type`, builds.
     pub fn new(plugin: impl Plugin + 'static, toml: &str) -> Self {
-        Self { subject: Subject::new(Box::new(plugin), Kind::Sink, toml), replaces: true }
+        Self { subject: Subject::new(Box::new(plugin), Kind::Sink, toml), replaces: true, ordered: true }
     }
 
     /// No rows are replaced, though the sink could: for tables with which it cannot.
     #[must_use]
     pub fn append_only(mut self) -> Self {
         self.replaces = false;
+        self
+    }
+
+    /// The rows of one series come back in another order: for tables that spread them over several places.
+    #[must_use]
+    pub fn unordered(mut self) -> Self {
+        self.ordered = false;
         self
     }
 
@@ -57,7 +65,7 @@ impl SinkKit {
         );
         let Some(plan) = plan else { return report };
         let replaces = self.replaces && self.capabilities().is_ok_and(|can| can.replace);
-        let place = || Place::new(&self.subject, &plan, replaces);
+        let place = || Place::new(&self.subject, &plan, replaces, self.ordered);
         if !replaces {
             report.note("Replace: no rows are replaced");
         }

@@ -51,6 +51,7 @@ pub(super) struct Place<'k> {
     subject: &'k Subject,
     plan: &'k SinkPlan,
     replaces: bool,
+    ordered: bool,
     world: World,
     exec: Exec,
     pub(super) disk: SimDisk,
@@ -68,17 +69,18 @@ pub(super) struct Place<'k> {
 }
 
 impl<'k> Place<'k> {
-    pub(super) fn new(subject: &'k Subject, plan: &'k SinkPlan, replaces: bool) -> Self {
-        Self::on_disk(subject, plan, replaces, SimDisk::new())
+    pub(super) fn new(subject: &'k Subject, plan: &'k SinkPlan, replaces: bool, ordered: bool) -> Self {
+        Self::on_disk(subject, plan, replaces, ordered, SimDisk::new())
     }
 
-    fn on_disk(subject: &'k Subject, plan: &'k SinkPlan, replaces: bool, disk: SimDisk) -> Self {
+    fn on_disk(subject: &'k Subject, plan: &'k SinkPlan, replaces: bool, ordered: bool, disk: SimDisk) -> Self {
         let world = World::new(&Setting { disk: disk.clone(), ..Setting::new(DateTime::UNIX_EPOCH) });
         let exec = Exec::new(world.clock.clone());
         Self {
             subject,
             plan,
             replaces,
+            ordered,
             world,
             exec,
             disk,
@@ -102,7 +104,7 @@ impl<'k> Place<'k> {
             open: self.open,
             model: self.model.clone(),
             epochs: self.epochs,
-            ..Self::on_disk(self.subject, self.plan, self.replaces, disk)
+            ..Self::on_disk(self.subject, self.plan, self.replaces, self.ordered, disk)
         }
     }
 
@@ -221,6 +223,6 @@ impl<'k> Place<'k> {
             let mut seen = BTreeSet::new();
             found.0.retain(|row| seen.insert(row.text.clone()));
         }
-        difference(&found.texts(), &self.model.texts()).map_or(Ok(()), Err)
+        difference(&found.texts(self.ordered), &self.model.texts(self.ordered)).map_or(Ok(()), Err)
     }
 }

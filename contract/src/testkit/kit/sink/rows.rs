@@ -255,9 +255,9 @@ impl Model {
     }
 
     /// Series by series, each in order.
-    pub(super) fn texts(&self) -> Vec<String> {
+    pub(super) fn texts(&self, ordered: bool) -> Vec<String> {
         let mut rows: Vec<_> = self.0.iter().collect();
-        rows.sort_by_key(|row| &row.series);
+        rows.sort_by_key(|row| (&row.series, if ordered { "" } else { &row.text }));
         rows.into_iter().map(|row| row.text.clone()).collect()
     }
 }
