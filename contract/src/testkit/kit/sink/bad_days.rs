@@ -13,7 +13,10 @@ const MOST_OPS: usize = 200;
 /// After every third crash so many of the recovery's operations are crashed, too.
 const MOST_AGAIN: usize = 2;
 /// What is in the list of operations and is no name of a file or folder.
-const VERBS: [&str; 12] = ["look", "list", "create", "open", "writing", "read", "write", "sync", "rename", "remove", "folder", "length"];
+const VERBS: [&str; 18] = [
+    "look", "at", "list", "create", "the", "open", "for", "writing", "read", "write", "sync", "rename", "to", "remove", "folder", "length", "of",
+    "set",
+];
 
 fn workload(replaces: bool) -> [Work; 3] {
     [Work::first(), Work::second(replaces), Work::next(5)]
@@ -99,7 +102,8 @@ impl SinkKit {
 
     pub(super) fn disk_errors<'k>(&self, report: &mut Report, place: &dyn Fn() -> Place<'k>, replaces: bool) {
         let (ops, history) = operations(place, replaces);
-        let places: Vec<_> = history.iter().flat_map(|done| done.split([' ', '/'])).filter(|name| name.len() > 3 && !VERBS.contains(name)).collect();
+        let places: Vec<_> =
+            history.iter().flat_map(|done| done.split([' ', '/'])).filter(|name| !name.is_empty() && !VERBS.contains(name)).collect();
         for op in every(ops, MOST_OPS) {
             let done = history.get(op).map_or("", |h| h);
             // Two of them for each operation, all of them for two that follow each other.
@@ -179,7 +183,7 @@ fn judged(trouble: Trouble, places: &[&str]) -> Result<(), String> {
     ensure(*category == Category::Storage, || format!("the error of `{call}` is of the category {category}, not storage: {error}"))?;
     ensure(!message.trim().is_empty() && !message.contains(['\n', '\r']), || format!("the error of `{call}` is not one line: {message:?}"))?;
     // The folder that relative paths begin in has no name.
-    let named = places.iter().chain(&["working directory"]).any(|name| message.contains(name));
+    let named = message.contains("working directory") || message.split([' ', '/', ':', ',', '"', '`']).any(|word| places.contains(&word));
     ensure(named, || format!("the error of `{call}` names no file or folder: {error}"))?;
     ensure(help.as_ref().is_some_and(|help| !help.trim().is_empty()), || format!("the error of `{call}` does not say what to do: {error}"))
 }
