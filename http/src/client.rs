@@ -10,7 +10,7 @@ use backon::Retryable;
 use bytes::Bytes;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, RunContext, Secret, StageError};
+use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, PlanError, RunContext, Secret, StageError};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
@@ -58,6 +58,11 @@ impl ClientFault {
             Self::Key => "check the variable that it comes from for quotes and line breaks".to_owned(),
             Self::Option { .. } => "leave it out to have its default".to_owned(),
         }
+    }
+
+    /// The fault of a pipeline file that it is, at a byte range of the file.
+    pub fn at(&self, span: std::ops::Range<usize>) -> PlanError {
+        PlanError::new("E012", self.to_string()).at(span).help(self.help())
     }
 }
 

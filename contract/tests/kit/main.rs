@@ -73,7 +73,7 @@ fn each_way_to_fail_in_the_dark_is_caught() {
         (Sin::BlamesTheOperator, Promise::Errors, "must act"),
         (Sin::TakesGarbageForNothing, Promise::Errors, "it succeeded with other rows"),
         (Sin::SpeaksInTwoLines, Promise::Errors, "not one line"),
-        (Sin::WaitsForNothing, Promise::Stops, "waits"),
+        (Sin::WaitsForNothing, Promise::Stops, "s only"),
         (Sin::GoesOnWhenCancelled, Promise::Stops, "sent after it was cancelled"),
         (Sin::LosesTheRejects, Promise::Resume, "its rejects"),
         (Sin::BreaksHalves, Promise::Window, "halves are not the whole"),

@@ -17,7 +17,11 @@ use serde_json::{Value, json};
 use crate::Breaks;
 
 pub(crate) fn check(breaks: Breaks) -> Report {
-    SinkKit::new(Toy(breaks), "dir = \"toy\"").check()
+    let kit = SinkKit::new(Toy(breaks), "dir = \"toy\"");
+    match breaks.0 {
+        Some(promise) => kit.only(promise).check(),
+        None => kit.check(),
+    }
 }
 
 /// The options.

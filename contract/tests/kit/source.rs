@@ -39,26 +39,29 @@ pub(crate) enum Sin {
 }
 
 pub(crate) fn check(breaks: Breaks) -> Report {
-    kit(Toy { breaks, sin: None, built: Arc::default() })
+    let kit = kit(Toy { breaks, sin: None, built: Arc::default() });
+    match breaks.0 {
+        Some(promise) => kit.only(promise).check(),
+        None => kit.check(),
+    }
 }
 
 pub(crate) fn check_sin(sin: Sin) -> Report {
-    kit(Toy { breaks: Breaks(None), sin: Some(sin), built: Arc::default() })
+    kit(Toy { breaks: Breaks(None), sin: Some(sin), built: Arc::default() }).check()
 }
 
 fn at(hours: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_779_148_800, 0).unwrap() + TimeDelta::hours(hours)
 }
 
-fn kit(toy: Toy) -> Report {
+fn kit(toy: Toy) -> SourceKit {
     // Three pages of three entries for each name; the last entry of a page is no row.
     let kit = SourceKit::new(toy, "names = [\"a\", \"b\"]\nkey = \"s3cret-k3y\"").secret(SECRET).window(at(0), at(6));
-    let kit = kit.answers(|request| {
+    kit.answers(|request| {
         let page: i64 = request.uri().query().unwrap_or_default().trim_start_matches("page=").parse().unwrap_or_default();
         let entry = |n: i64| json!({ "hour": page * 2 + n, "value": (n == 0).then_some(0.5) });
         Answer::ok(json!([entry(0), entry(1), "no entry"]).to_string())
-    });
-    kit.check()
+    })
 }
 
 rows! {
@@ -148,7 +151,7 @@ impl Inner {
     }
 
     async fn exchange(&self, path: &str, timeout: Duration, run: &RunContext) -> Result<http::Response<Vec<u8>>, TransportError> {
-        let request = http::Request::get(format!("http://far.example/{path}")).body(Bytes::new()).unwrap();
+        let request = http::Request::get(format!("http://far.example/{path}")).header("x-key", &self.config.key).body(Bytes::new()).unwrap();
         let (head, mut body) = run.ports.transport.send(request, timeout).await?.into_parts();
         Ok(http::Response::from_parts(head, Self::whole_body(&mut body).await?))
     }
@@ -272,12 +275,10 @@ impl Reader for ToyReader {
             self.page += 1;
         }
         let mut answer = self.inner.ask(&path, &self.run).await;
-        while answer.is_err() && self.inner.sins(Sin::GoesOnWhenCancelled) && !self.run.time_left().is_zero() {
+        let stubborn = self.inner.sins(Sin::GoesOnWhenCancelled) && self.run.deadline.is_none();
+        while stubborn && answer.is_err() && self.run.ports.clock.monotonic() < Duration::from_secs(60) {
             self.run.ports.clock.sleep(Duration::from_secs(3)).await;
             answer = self.inner.ask(&path, &self.run).await;
-            if self.run.deadline.is_none() && self.run.ports.clock.monotonic() > Duration::from_secs(60) {
-                break;
-            }
         }
         let answer = answer?;
         if !self.inner.breaks.it(Promise::CancelSafe) {

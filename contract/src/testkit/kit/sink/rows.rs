@@ -155,7 +155,7 @@ impl Work {
         let times = times.iter().filter_map(|text| text.parse().ok()).enumerate();
         let times: Vec<_> = times.map(|(n, at)| KitRow { at, ..plain(["t0", "t1", "t2", "t3", "t4"][n % 5]) }).collect();
         let series: Vec<_> = texts.iter().map(|text| plain(text)).collect();
-        let more = ["..", "a/../b", "A", "CON", "x.csv", ".hidden", "a:b?*"].map(|name| plain(name));
+        let more = ["..", "a/../b", "A", "CON", "x.csv", ".hidden", "a:b?*"].map(&mut plain);
         let many: Vec<_> = (0..40).map(|n| plain(if n % 3 == 0 { "a" } else { "b" })).collect();
         let all_null = KitRow { count: None, value: None, ..plain("nulls") };
         vec![
