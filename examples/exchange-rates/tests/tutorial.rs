@@ -6,6 +6,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use exchange_rates::ExchangeRates;
+use pipeline_contract::testkit::{Answer, SourceKit};
+
 const TUTORIAL: &str = include_str!("../../../docs/write-a-source.md");
 
 /// The files that the tutorial shows, put together from its blocks: a block begins with a line of three backticks, a language and a path.
@@ -38,6 +41,23 @@ fn the_tutorial_shows_this_crate_to_the_byte() {
     for (path, text) in &shown {
         assert_eq!(*text, file(path), "docs/write-a-source.md and {path} differ");
     }
+}
+
+#[test]
+fn what_the_kit_says_is_what_the_tutorial_says() {
+    let kit = |to: &str| {
+        SourceKit::new(ExchangeRates, include_str!("../sample.toml"))
+            .answers(|_| Answer::ok(include_str!("rates.json")))
+            .now("2026-05-19T15:00:00Z".parse().unwrap())
+            .window("2026-05-11T00:00:00Z".parse().unwrap(), to.parse().unwrap())
+            .check()
+            .to_string()
+    };
+    let told = kit("2026-05-15T00:00:00Z");
+    let first = told.lines().next().unwrap();
+    assert!(first.starts_with("exchange_rates: every promise held in ") && TUTORIAL.contains(&format!("\n{first}\n")), "{told}");
+    let told = kit("2026-05-30T00:00:00Z");
+    assert!(told.contains("choose a window with rows in both halves"), "{told}");
 }
 
 #[test]

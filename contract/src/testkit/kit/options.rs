@@ -124,33 +124,41 @@ fn listed(faults: &[PlanError]) -> String {
     if all.is_empty() { "no fault is told".to_owned() } else { all.join("; ") }
 }
 
+/// What the table of this kind is called in a pipeline file.
+fn header(kind: Kind) -> &'static str {
+    if kind == Kind::Transform { "transforms" } else { kind.name() }
+}
+
 /// The table that a text holds: the text itself, or what stands under the kind's header.
-fn table(text: &str, kind: Kind) -> Result<ConfigTable<'_>, String> {
+fn table_of(text: &str, kind: Kind) -> Result<toml::Spanned<DeTable<'_>>, String> {
     let root = DeTable::parse(text).map_err(|error| format!("this is not TOML: {}", error.message()))?;
     let span = root.span();
     let mut root = root.into_inner();
-    Ok(match root.remove_entry(kind.name()) {
-        Some((key, value)) => {
-            let span = value.span();
-            match value.into_inner() {
-                DeValue::Table(inner) => ConfigTable::new(toml::Spanned::new(span, inner), Expansions::default()),
-                other => {
-                    root.insert(key, toml::Spanned::new(span.clone(), other));
-                    ConfigTable::new(toml::Spanned::new(span, root), Expansions::default())
-                }
-            }
+    let Some((key, value)) = root.remove_entry(header(kind)) else { return Ok(toml::Spanned::new(span, root)) };
+    let place = value.span();
+    match value.into_inner() {
+        DeValue::Table(inner) => Ok(toml::Spanned::new(place, inner)),
+        DeValue::Array(tables) if tables.iter().all(|one| one.get_ref().is_table()) => match tables.into_iter().next().map(toml::Spanned::into_inner)
+        {
+            Some(DeValue::Table(inner)) => Ok(toml::Spanned::new(place, inner)),
+            _ => Ok(toml::Spanned::new(span, root)),
+        },
+        // An option that is called like the kind.
+        other => {
+            root.insert(key, toml::Spanned::new(place, other));
+            Ok(toml::Spanned::new(span, root))
         }
-        None => ConfigTable::new(toml::Spanned::new(span, root), Expansions::default()),
-    })
+    }
+}
+
+fn table(text: &str, kind: Kind) -> Result<ConfigTable<'_>, String> {
+    Ok(ConfigTable::new(table_of(text, kind)?, Expansions::default()))
 }
 
 /// Where the value of a key stands: `None` when there is none, `Some(None)` when it is spread over the text.
 fn place_of(text: &str, kind: Kind, key: &str) -> Option<Option<Range<usize>>> {
-    let root = DeTable::parse(text).ok()?.into_inner();
-    let value = match root.get(kind.name()).map(toml::Spanned::get_ref) {
-        Some(DeValue::Table(inner)) => inner.get(key)?,
-        _ => root.get(key)?,
-    };
+    let table = table_of(text, kind).ok()?.into_inner();
+    let value = table.get(key)?;
     let span = value.span();
     let inline = !value.get_ref().is_table() || text.get(span.clone()).is_some_and(|text| text.starts_with('{'));
     Some(inline.then_some(span))
@@ -158,11 +166,12 @@ fn place_of(text: &str, kind: Kind, key: &str) -> Option<Option<Range<usize>>> {
 
 /// Where the first key of the table may stand.
 fn beginning(text: &str, kind: Kind) -> usize {
-    let header = format!("[{}]", kind.name());
+    let header = header(kind);
+    let headers = [format!("[{header}]"), format!("[[{header}]]")];
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         at += line.len();
-        if line.trim_start().starts_with(&header) {
+        if headers.iter().any(|header| line.trim_start().starts_with(header)) {
             return at;
         }
     }
