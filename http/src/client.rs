@@ -9,7 +9,7 @@ use backon::Retryable;
 use bytes::Bytes;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, Mask, RunContext, Secret, StageError};
+use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, Mask, PlanError, RunContext, Secret, StageError};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
@@ -58,6 +58,11 @@ impl ClientFault {
             Self::Key => "check where it comes from for line breaks, and for signs that came along when it was copied".to_owned(),
             Self::Option { .. } => "leave it out to have its default".to_owned(),
         }
+    }
+
+    /// The fault of a pipeline file that it is, at a byte range of the file.
+    pub fn at(&self, span: std::ops::Range<usize>) -> PlanError {
+        PlanError::new("E012", self.to_string()).at(span).help(self.help())
     }
 }
 

@@ -68,6 +68,7 @@ fn runs(layout: &Layout, known: &mut Known, batch: &RecordBatch) -> Result<Vec<(
                     Some(path) => *path,
                     None => {
                         let path = layout.paths.render(batch, row)?;
+                        layout.check_written(&path)?;
                         // Hours of one day may have one path.
                         let place = *known.by_path.entry(path.clone()).or_insert(known.paths.len());
                         if place == known.paths.len() {
