@@ -77,7 +77,7 @@ impl Coins {
             let delay = HOUR + (bits >> 32).cast_signed() % (21 * HOUR);
             let known_for = now - stamp;
             // Some are never there, some come late, some are corrected later.
-            if bits % 211 == 0 || (bits % 97 == 1 && known_for < delay) {
+            if bits.is_multiple_of(211) || (bits % 97 == 1 && known_for < delay) {
                 continue;
             }
             let revision = u64::from(bits % 53 == 2 && known_for >= delay);
