@@ -165,7 +165,13 @@ impl Sink for ToySink {
         if self.breaks.it(Promise::Plan) {
             stored.push("what_nobody_gave".to_owned());
         }
-        Ok(SinkPlan { written: stored.clone(), stored, identity: json!(self.dir), targets: vec![self.dir.display().to_string()], warnings: Vec::new() })
+        Ok(SinkPlan {
+            written: stored.clone(),
+            stored,
+            identity: json!(self.dir),
+            targets: vec![self.dir.display().to_string()],
+            warnings: Vec::new(),
+        })
     }
 
     fn capabilities(&self) -> SinkCapabilities {
