@@ -96,7 +96,7 @@ pub enum Promise {
     Filter,
     /// `adopt` derives records from what is stored, with which the sink can go on, and changes nothing.
     Adopt,
-    /// When the disk fails, at any operation and in any way, the error is `storage`, names the place and what to do; nothing is lost, and the
+    /// When the disk fails, at any operation (the ways to fail take turns), the error is `storage`, names the place and what to do; nothing is lost, and the
     /// sink goes on when the disk is well again.
     DiskErrors,
     /// A row that cannot be stored fails with [`Act::Split`](crate::Act::Split), and after an abort the others can be stored; every other row is.
