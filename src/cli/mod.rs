@@ -6,6 +6,7 @@ mod explain;
 mod files;
 mod list;
 mod logging;
+mod new;
 mod options;
 mod output;
 mod plan;
@@ -116,6 +117,7 @@ async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
     match &args.command {
         Command::Run(run) => run::main(app, &args.global, run).await,
         Command::Check(check) => check::main(app, &args.global, check),
+        Command::New(new) => new::main(app, new),
         Command::Test(test) => test::main(app, &args.global, test),
         Command::Read(read) => read::main(app, &args.global, read).await,
         Command::Status(status) => status::main(app, &args.global, status),
@@ -204,6 +206,8 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     /// Run the tests of pipeline files: no network, nothing is written
     Test(test::TestArgs),
+    /// Write a plugin's crate, or a pipeline file, to begin with
+    New(new::NewArgs),
     /// Print stored rows
     Read(read::ReadArgs),
     /// Show last runs, ticks and what comes next
