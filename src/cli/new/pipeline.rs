@@ -179,8 +179,8 @@ impl Made<'_> {
         text.push_str(
             "\n# What is done to rows, in order: select, rename, cast, derive, filter.\n# [[transforms]]\n# type = \"filter\"\n# expr = \"...\"\n",
         );
-        text.push_str("\n# Which rows are good. What breaks a rule is kept apart, with the reason.\n[validate]\non_reject = \"quarantine\"   # or \"drop\" | \"fail\"\n");
-        text.push_str("# [[validate.rules]]\n# name = \"...\"\n# expr = \"...\"               # SQL; a row is rejected where it is false\n");
+        text.push_str("\n# Which rows are good. What breaks a rule is kept apart, with the reason.\n# [validate]\n# on_reject = \"quarantine\"   # or \"drop\" | \"fail\"\n");
+        text.push_str("# [[validate.rules]]\n# name = \"...\"\n# expr = \"...\"   # SQL; a row is rejected where it is false\n");
         let keys = keys(columns);
         if keys.is_empty() {
             text.push_str("\n# Which rows are the same row.\n# [dedupe]\n# keys = [\"...\"]\n");
