@@ -8,8 +8,9 @@
 //! 3. [`run`] runs a plan: ticks, splits, epochs, shutdown. It knows neither TOML nor plugins.
 //! 4. [`stages`] are the engine's own: validation, dedupe, and the transforms everybody needs.
 //! 5. [`state`] remembers, in one transaction an epoch.
-//! 6. [`testing`] runs the tests that a pipeline file has, through the same engine in a world of their own.
-//! 7. [`cli`] is the program: one file a command.
+//! 6. [`record`] keeps what the network answered, and answers from what was kept.
+//! 7. [`testing`] runs the tests that a pipeline file has, through the same engine in a world of their own.
+//! 8. [`cli`] is the program: one file a command.
 //!
 //! What a plugin promises and is promised is the crate `pipeline-contract`. No plugin is known here: the binary's `main.rs` lists them.
 
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod diagnostic;
 pub mod plan;
+pub mod record;
 pub mod run;
 pub mod stages;
 pub mod state;

@@ -428,6 +428,23 @@ fn a_file_changed_by_hand_fails_its_coin_alone_until_the_state_is_rebuilt() {
 }
 
 #[test]
+fn rows_that_somebody_added_to_a_file_count_when_the_state_is_rebuilt_and_not_before() {
+    let server = Server::start();
+    let room = filled(&server);
+    let name = room.files("data/raw").into_keys().find(|name| name.contains("bitcoin")).unwrap();
+    let last = room.read(&name).trim_end().rsplit_once('\n').unwrap().1.to_owned();
+    let (_, prices) = last.split_once(',').unwrap();
+    room.write(&name, &format!("{}2001-01-01T00:00:00Z,{prices}\n", room.read(&name)));
+    let stored: usize = COINS.map(|coin| server.expected(coin).len()).iter().sum();
+
+    let read = || room.pipeline(&["read", FILE, "--format", "csv"]).exits(0).stdout.clone();
+    assert_eq!(read().lines().count(), 1 + stored, "what nobody committed is not read");
+    room.pipeline(&["state", "rebuild", FILE]).exits(0).says(&format!("from {} stored rows", stored + 1));
+    assert_eq!(read().lines().filter(|line| line.contains("2001-01-01T00:00:00Z")).count(), 1);
+    assert_eq!(read().lines().count(), 2 + stored);
+}
+
+#[test]
 fn a_file_that_lost_its_columns_by_hand_is_told() {
     let server = Server::start();
     let room = filled(&server);

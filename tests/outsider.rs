@@ -243,3 +243,8 @@ fn what_it_does_not_bring_along_does_not_exist() {
     std::fs::write(&file, text).unwrap();
     exits(dir, &["check", &file], 2);
 }
+
+#[test]
+fn it_keeps_every_promise_of_a_source() {
+    pipeline_contract::testkit::SourceKit::new(StationPlugin, "sensors = [\"roof\", \"damp\"]\nreadings = 7").assert();
+}

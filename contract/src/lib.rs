@@ -4,6 +4,7 @@
 //! builds one of the four stages: a [`Source`], a [`Transform`], a [`Sink`] or a [`Trigger`]. Rows travel as Arrow record batches whose
 //! columns have one of five types ([`ColumnType`]) and whose schema is known before anything runs.
 //!
+//! - A source that brings each split with one answer implements [`SimpleSource`], and needs little else.
 //! - Write rows as plain structs with [`rows!`] and get batches.
 //! - Write the config as a plain struct; [`parse_config`] types the table and reports every fault where it stands.
 //! - Errors of a working stage are [`StageError`]s: they say who must act, and retries and exit codes follow from that.
@@ -15,10 +16,12 @@ mod config;
 mod disk;
 mod doubt;
 mod error;
+mod mask;
 mod plan;
 mod plugin;
 mod ports;
 mod row;
+mod simple;
 mod sink;
 mod source;
 #[cfg(feature = "testkit")]
@@ -43,10 +46,12 @@ pub use config::{
 pub use disk::{Disk, DiskFile, Metadata, RealDisk, Stamp};
 pub use doubt::Doubt;
 pub use error::{Act, Category, StageError};
+pub use mask::Mask;
 pub use plan::{Level, PlanError, Related, Suggestion};
 pub use plugin::{BuildContext, Descriptor, Draft, Kind, Plugin, Stage};
 pub use ports::{Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RunContext, Transport, TransportError, TransportFault, Window};
 pub use row::{Cell, FromJson, Row, batch_from_json, batch_of_columns, cell_json, described_field, row_json};
+pub use simple::SimpleSource;
 pub use sink::{BatchStream, Delivery, Epoch, Filter, Op, Records, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState};
 pub use source::{Demand, Position, Read, Reader, Reject, Source, SourceCapabilities, Split};
 pub use tokio_util::sync::CancellationToken;

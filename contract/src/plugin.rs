@@ -136,3 +136,13 @@ impl Draft {
         }
     }
 }
+
+impl<P: Plugin + ?Sized> Plugin for Box<P> {
+    fn describe(&self) -> Descriptor {
+        (**self).describe()
+    }
+
+    fn build(&self, config: &ConfigTable<'_>, cx: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        (**self).build(config, cx)
+    }
+}

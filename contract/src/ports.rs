@@ -50,6 +50,8 @@ pub enum TransportFault {
     Tls,
     /// The request itself cannot be sent.
     Request,
+    /// There is no network: answers come from a recording, and it has none to this request.
+    Unrecorded,
 }
 
 /// Why a request was not answered. The message names no secret.

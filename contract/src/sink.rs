@@ -149,6 +149,12 @@ pub trait Sink: Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> SinkCapabilities;
 
+    /// The folders of this machine that it writes to, once it is planned, as far as they are known: whoever asks how much room there is
+    /// looks at their file systems. None for a sink that stores elsewhere.
+    fn folders(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Brings what is stored to the last committed epoch: finishes its commit, cuts what came after. Called once a run, before the first write.
     ///
     /// # Errors

@@ -20,4 +20,5 @@ mod set;
 
 pub use adopt::{Root, adopt, list_files, probe};
 pub use error::io_error;
+pub use mark::committed_len;
 pub use set::{Edit, EditError, FileSet, FileStatus};

@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read, SeekFrom};
 use std::ops::Range;
 
-use pipeline_contract::{Category, Disk, DiskFile, StageError, Stamp};
+use pipeline_contract::{Category, Disk, DiskFile, SinkContext, StageError, Stamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
@@ -74,6 +74,22 @@ pub(crate) enum Differs {
     Head,
     Tail,
     Body,
+}
+
+/// How much of the file at `path` counts, as the records say; `None` when they do not know it. While a decided epoch waits for its rename,
+/// it is the length of the file that is still in its place.
+///
+/// # Errors
+/// When the disk or the records cannot be read.
+pub fn committed_len(cx: &SinkContext, path: &str) -> Result<Option<u64>, StageError> {
+    let Some(value) = cx.records.get(path)? else { return Ok(None) };
+    let record = Record::from_value(path, &value)?;
+    if let Some(Pending { temp, over: Some(over) }) = &record.pending
+        && cx.ports.disk.metadata(temp.as_ref()).map_err(|error| io_error("look at", temp, &error))?.is_some()
+    {
+        return Ok(Some(over.len));
+    }
+    Ok(Some(record.mark.len))
 }
 
 impl Mark {

@@ -70,12 +70,17 @@ pub(crate) fn by_status(response: &Response) -> Option<StageError> {
 const CERTIFICATES: &str = "check the base URL, and this machine's clock and certificates; behind a proxy that opens TLS, add its authority to the \
      system's, or name a PEM file with it in SSL_CERT_FILE";
 
+/// What to do about a recording that lacks an answer.
+const UNRECORDED: &str = "a replay asks nobody: record anew, with `pipeline run FILE --dry-run --record DIR`";
+
 /// Who must act when there was no answer.
 pub(crate) fn by_fault(fault: TransportError) -> StageError {
     match fault.fault {
         TransportFault::Connect | TransportFault::Timeout | TransportFault::Broken => StageError::transient(Category::Network, fault.message),
         TransportFault::Tls => StageError::operator(Category::Network, fault.message).help(CERTIFICATES),
         TransportFault::Request => StageError::operator(Category::Network, fault.message).help("check the base URL"),
+        // The others may be in it.
+        TransportFault::Unrecorded => StageError::split(Category::Network, fault.message).help(UNRECORDED),
     }
 }
 
@@ -202,6 +207,7 @@ mod tests {
             (TransportFault::Broken, true),
             (TransportFault::Tls, false),
             (TransportFault::Request, false),
+            (TransportFault::Unrecorded, false),
         ] {
             let error = by_fault(TransportError { fault, message: "x".into() });
             assert_eq!(error.is_transient(), transient, "{fault:?}");

@@ -9,7 +9,7 @@ use backon::Retryable;
 use bytes::Bytes;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, RunContext, Secret, StageError};
+use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, Mask, PlanError, RunContext, Secret, StageError};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
@@ -19,7 +19,6 @@ use crate::config::HttpConfig;
 use crate::exchange::{Failed, exchange, seconds, size};
 use crate::hints::wait_hint;
 use crate::host::is_this_machine;
-use crate::mask::Mask;
 use crate::transport::ConnectTimeout;
 
 /// No run is held up longer than this by one wait, whatever the far side asks for: the run ends and the next tick tries again.
@@ -59,6 +58,11 @@ impl ClientFault {
             Self::Key => "check where it comes from for line breaks, and for signs that came along when it was copied".to_owned(),
             Self::Option { .. } => "leave it out to have its default".to_owned(),
         }
+    }
+
+    /// The fault of a pipeline file that it is, at a byte range of the file.
+    pub fn at(&self, span: std::ops::Range<usize>) -> PlanError {
+        PlanError::new("E012", self.to_string()).at(span).help(self.help())
     }
 }
 

@@ -12,7 +12,6 @@ mod config;
 mod exchange;
 mod hints;
 mod host;
-mod mask;
 mod transport;
 
 pub use classify::{Classifier, Response, excerpt};

@@ -1,11 +1,11 @@
-//! `pipeline check`: all faults of all files, without network, without writing.
+//! `pipeline check`: all faults of all files, without network, without writing. What `--connect` asks is in `connect`.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use pipeline_contract::Level;
 
-use super::{App, CliError, Format, Global, exit, files, output};
+use super::{App, CliError, Format, Global, connect, exit, files, logging, output};
 use crate::diagnostic;
 
 #[derive(clap::Args, Debug)]
@@ -19,9 +19,12 @@ pub(crate) struct CheckArgs {
     /// Warnings fail the check as errors do
     #[arg(long)]
     deny_warnings: bool,
+    /// Ask each source and sink of the files without errors whether it is there, knows us, can be written and has room
+    #[arg(long)]
+    connect: bool,
 }
 
-pub(crate) fn main(app: &App, global: &Global, args: &CheckArgs) -> Result<u8, CliError> {
+pub(crate) async fn main(app: &App, global: &Global, args: &CheckArgs) -> Result<u8, CliError> {
     let loaded = files::load_with_tests(app, &args.paths)?;
     let others = files::sources(&loaded);
     let of = |level| loaded.iter().flat_map(files::Loaded::parts).flat_map(|(_, faults)| faults).filter(|fault| fault.level == level).count();
@@ -33,7 +36,8 @@ pub(crate) fn main(app: &App, global: &Global, args: &CheckArgs) -> Result<u8, C
                 output::line(&object.to_string())?;
             }
         }
-        return Ok(if failed { exit::CONFIG } else { exit::OK });
+        let code = if args.connect { connect(app, global, args, loaded).await? } else { exit::OK };
+        return Ok(if failed { exit::CONFIG } else { code });
     }
     let color = global.color.is_on(std::io::stderr().is_terminal());
     for file in &loaded {
@@ -57,5 +61,13 @@ pub(crate) fn main(app: &App, global: &Global, args: &CheckArgs) -> Result<u8, C
             output::line(&format!("`pipeline explain {code}` tells more"))?;
         }
     }
-    Ok(if failed { exit::CONFIG } else { exit::OK })
+    let code = if args.connect { connect(app, global, args, loaded).await? } else { exit::OK };
+    Ok(if failed { exit::CONFIG } else { code })
+}
+
+/// Probes the files that can be run.
+async fn connect(app: &App, global: &Global, args: &CheckArgs, loaded: Vec<files::Loaded>) -> Result<u8, CliError> {
+    logging::init(global, &[]);
+    let plans: Vec<_> = loaded.into_iter().filter_map(|file| file.plan.map(|plan| (file.path, plan))).collect();
+    connect::main(plans, global, &files::ports(app, global), args.format, args.deny_warnings).await
 }

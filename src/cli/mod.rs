@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod connect;
 mod explain;
 mod files;
 mod list;
@@ -22,6 +23,7 @@ mod state;
 mod status;
 mod test;
 mod transport;
+mod trial;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -116,8 +118,8 @@ impl App {
 async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
     match &args.command {
         Command::Run(run) => run::main(app, &args.global, run).await,
-        Command::Check(check) => check::main(app, &args.global, check),
         Command::New(new) => new::main(app, new),
+        Command::Check(check) => check::main(app, &args.global, check).await,
         Command::Test(test) => test::main(app, &args.global, test),
         Command::Read(read) => read::main(app, &args.global, read).await,
         Command::Status(status) => status::main(app, &args.global, status),
@@ -146,7 +148,7 @@ pub(crate) struct Args {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all good (rejected rows alone do not change that)
-  1  the run failed: an abort limit, every split, or the list of splits
+  1  the run failed: an abort limit, every split, or the list of splits; or a probe of `check --connect` did
   2  configuration, usage, a held lock, or a state that does not fit the file: nothing was written
   3  partial or interrupted: what succeeded is stored
 
@@ -202,7 +204,7 @@ impl Color {
 pub(crate) enum Command {
     /// Run pipelines by their triggers until stopped, or once
     Run(run::RunArgs),
-    /// Check pipeline files: nothing is asked of the network, nothing is written
+    /// Check pipeline files: nothing is written, and without --connect nothing is asked of the network
     Check(check::CheckArgs),
     /// Run the tests of pipeline files: no network, nothing is written
     Test(test::TestArgs),

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{Act, Filter, Ports, RealDisk, StageError, rfc3339};
-use serde_json::json;
+use pipeline_contract::{Act, Filter, Ports, RealDisk, Records, SinkState, StageError, rfc3339};
+use serde_json::{Value, json};
 
 use super::files::UNFINISHED;
 use super::{App, CliError, Global, exit, files, logging, output, progress};
@@ -74,7 +74,7 @@ impl Work<'_> {
         for part in &self.plan.parts.sinks {
             rebuilt.sinks.push((part.id.clone(), part.sink.adopt(&self.context(&part.id)).await.map_err(unfit)?));
         }
-        let mut held = self.held().await?;
+        let mut held = self.held(&rebuilt).await?;
         let lacking: Vec<usize> = held.lacking();
         if !fill && !lacking.is_empty() {
             return Err(self.different(&held));
@@ -134,7 +134,7 @@ impl Work<'_> {
     }
 
     /// What the sinks hold, by keys.
-    async fn held(&self) -> Result<Held, CliError> {
+    async fn held(&self, rebuilt: &Rebuilt) -> Result<Held, CliError> {
         let mut held = Held::default();
         let Some(dedupe) = self.plan.parts.dedupe.clone() else { return Ok(held) };
         let stored = self.plan.sinks.first().map(|sink| sink.plan.stored.as_slice()).unwrap_or_default();
@@ -144,7 +144,12 @@ impl Work<'_> {
         let (mut memory, mut union) = (deduper(&dedupe)?, deduper(&keys)?);
         let several = self.plan.parts.sinks.len() > 1;
         for (place, part) in self.plan.parts.sinks.iter().enumerate() {
-            let mut stream = part.sink.read_back(&self.context(&part.id), &Filter::default()).await?;
+            let mut context = self.context(&part.id);
+            if let Some((_, state)) = rebuilt.sinks.iter().find(|(id, _)| *id == part.id) {
+                // What is adopted counts from now on, not what was committed.
+                context.records = Arc::new(Adopted(state.clone()));
+            }
+            let mut stream = part.sink.read_back(&context, &Filter::default()).await?;
             let (mut own, mut distinct) = (deduper(&keys)?, 0);
             while let Some(batch) = stream.next().await.map_err(unfit)? {
                 let batch = widened(&batch, self.plan)?;
@@ -222,6 +227,18 @@ impl Work<'_> {
 fn unfit(error: StageError) -> CliError {
     let code = if error.act == Act::Split { exit::CONFIG } else { exit::FAILED };
     CliError::new(code, error.message).help(error.help)
+}
+
+/// A sink's records as they will be.
+struct Adopted(SinkState);
+
+impl Records for Adopted {
+    fn get(&self, key: &str) -> Result<Option<Value>, StageError> {
+        Ok(self.0.0.get(key).filter(|record| !record.is_null()).cloned())
+    }
+    fn all(&self) -> Result<Vec<(String, Value)>, StageError> {
+        Ok(self.0.0.iter().filter(|(_, record)| !record.is_null()).map(|(key, record)| (key.clone(), record.clone())).collect())
+    }
 }
 
 /// What the sinks of a pipeline hold.

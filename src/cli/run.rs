@@ -1,6 +1,6 @@
-//! `pipeline run`: by trigger until stopped, once, or without storing anything.
+//! `pipeline run`: by trigger until stopped, or once; what stores nothing is in `trial`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -9,13 +9,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{self, OpenState};
+use super::trial::{self, Trial};
 use super::{App, CliError, Format, Global, exit, logging, output, progress, signals};
 use crate::plan::Plan;
-use crate::run::{Engine, Preview};
+use crate::record::Recorder;
+use crate::run::{Engine, RunRequest};
 use crate::state::{RunRecord, RunStatus};
-
-/// Rows shown of each split in a dry run.
-const SAMPLE: usize = 5;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RunArgs {
@@ -28,6 +27,15 @@ pub(crate) struct RunArgs {
     /// Fetch, transform, check and compare with what is stored; write nothing, show what would be written
     #[arg(long)]
     dry_run: bool,
+    /// How many rows a dry run shows of each split
+    #[arg(long, value_name = "ROWS", default_value_t = 5)]
+    sample: usize,
+    /// Keep what the network answers in this folder, which must be empty or not exist; for --once, --dry-run, --from and --to
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// A dry run on what --record kept: no network, and the clock stands at the instant of the recording
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["once", "record"])]
+    replay: Option<PathBuf>,
     /// Ask for data from this time on (RFC 3339, or a date in UTC); one run
     #[arg(long, value_parser = instant, value_name = "TIME")]
     from: Option<DateTime<Utc>>,
@@ -63,22 +71,31 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
     {
         return Err(CliError::config(format!("{}: its source cannot read a window of the past (--from, --to)", path.display())));
     }
-    if args.dry_run {
+    let dry = args.dry_run || args.replay.is_some();
+    let once = args.once || dry || window.is_some();
+    if args.record.is_some() && !once {
+        return Err(CliError::config("--record keeps one run").help(Some("add --dry-run, --once, or --from and --to".to_owned())));
+    }
+    if (args.record.is_some() || args.replay.is_some()) && plans.len() > 1 {
+        return Err(CliError::config("a recording is of one pipeline: name one file with --record and --replay"));
+    }
+    if dry {
         logging::init(global, &[]);
     } else {
         logging::init(global, &plans.iter().map(|(_, plan)| &plan.log).collect::<Vec<_>>());
     }
-    let once = args.once || args.dry_run || window.is_some();
     if !once && let Some((path, _)) = plans.iter().find(|(_, plan)| plan.parts.trigger.next(Utc::now()).is_none()) {
         return Err(CliError::config(format!("{}: its trigger has no further tick", path.display())).help(Some("run it with --once".to_owned())));
     }
     let ports = files::ports(app, global);
     let mut tasks = JoinSet::new();
     let color = global.color.is_on(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    if args.dry_run {
+    if dry {
         let cancel = signals::shutdown();
+        let (sample, format) = (args.sample, args.format);
         for (_, plan) in plans {
-            tasks.spawn(dry_run(plan, global.state_dir.clone(), ports.clone(), window, args.format, cancel.clone()));
+            let trial = Trial { sample, format, record: args.record.clone(), replay: args.replay.clone(), window };
+            tasks.spawn(trial::main(plan, global.state_dir.clone(), ports.clone(), trial, cancel.clone()));
         }
         return Ok(join(tasks, color).await);
     }
@@ -90,7 +107,8 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
     }
     let cancel = signals::shutdown();
     for (plan, state) in opened {
-        let job = Job { state, ports: ports.clone(), format: args.format, quiet: global.quiet > 0, cancel: cancel.clone() };
+        let job =
+            Job { state, ports: ports.clone(), format: args.format, quiet: global.quiet > 0, record: args.record.clone(), cancel: cancel.clone() };
         tasks.spawn(async move { if once { job.once(plan, window).await } else { job.scheduled(plan).await } });
     }
     Ok(join(tasks, color).await)
@@ -120,6 +138,7 @@ struct Job {
     ports: Ports,
     format: Format,
     quiet: bool,
+    record: Option<PathBuf>,
     cancel: CancellationToken,
 }
 
@@ -136,16 +155,22 @@ impl Job {
         if self.cancel.is_cancelled() {
             return Ok(exit::PARTIAL);
         }
-        let record = engine.run(&engine.now(window), &self.cancel).await;
+        // What was resumed is another run's: it is not in the recording.
+        let recording = self.record.as_deref().map(|dir| Ok((trial::record(&mut engine, &name, dir, window, &self.ports)?, dir)));
+        let recording: Option<((Recorder, RunRequest), &Path)> = recording.transpose().map_err(|error: CliError| error)?;
+        let request = recording.as_ref().map_or_else(|| engine.now(window), |((_, request), _)| request.clone());
+        let record = engine.run(&request, &self.cancel).await;
+        let kept = recording.map_or(Ok(()), |((recorder, _), dir)| trial::recorded(&recorder, dir));
         // How the run went counts, whether or not somebody reads its summary.
         if let Err(error) = print(&name, &record, self.format) {
             error.print(false);
         }
-        Ok(match record.status {
+        let code = match record.status {
             RunStatus::Ok => exit::OK,
             RunStatus::Failed => exit::FAILED,
             RunStatus::Partial | RunStatus::Interrupted | RunStatus::Open => exit::PARTIAL,
-        })
+        };
+        kept.map(|()| code)
     }
 
     async fn scheduled(self, plan: Plan) -> Result<u8, CliError> {
@@ -170,57 +195,4 @@ fn print(name: &str, record: &RunRecord, format: Format) -> Result<(), CliError>
         Format::Json => output::line(&output::summary(name, record).to_string()),
         Format::Text => output::line(&output::summary_text(name, record)),
     }
-}
-
-async fn dry_run(
-    plan: Plan,
-    state_dir: PathBuf,
-    ports: Ports,
-    window: Option<Window>,
-    format: Format,
-    cancel: CancellationToken,
-) -> Result<u8, CliError> {
-    let name = plan.parts.name.to_string();
-    let dir = state_dir.join(&name);
-    let store = files::peek_dir(&dir)?;
-    let observer = progress::observer(&name, false);
-    let mut engine = Engine::dry(plan.parts, store, ports, dir, observer)?;
-    let record = engine.run(&engine.now(window), &cancel).await;
-    if format == Format::Json {
-        let mut summary = output::summary(&name, &record);
-        if let Some(object) = summary.as_object_mut() {
-            object.insert("dry_run".to_owned(), true.into());
-        }
-        output::line(&summary.to_string())?;
-    } else {
-        output::line(&format!("dry run, nothing was written. {}", output::summary_text(&name, &record)))?;
-        show(&record, &engine.preview())?;
-    }
-    Ok(match record.status {
-        RunStatus::Ok => exit::OK,
-        RunStatus::Failed => exit::FAILED,
-        _ => exit::PARTIAL,
-    })
-}
-
-fn show(record: &RunRecord, preview: &Preview) -> Result<(), CliError> {
-    for (index, split) in record.splits.iter().enumerate() {
-        for (what, part) in [("would be written", &preview.append), ("would replace stored rows", &preview.replace)] {
-            let Some(batches) = part.get(&index) else { continue };
-            let rows: usize = batches.iter().map(pipeline_contract::arrow::RecordBatch::num_rows).sum();
-            let Some(table) = output::rows_table(batches, SAMPLE) else { continue };
-            output::line(&format!(
-                "\n{}: {rows} rows {what}{}",
-                split.split.id,
-                if rows > SAMPLE { format!(", the first {SAMPLE}:") } else { ":".to_owned() }
-            ))?;
-            output::line(&table.to_string())?;
-        }
-        let Some(rejects) = preview.rejects.get(&index).filter(|rejects| !rejects.is_empty()) else { continue };
-        output::line(&format!("\n{}: {} rows would be rejected:", split.split.id, rejects.len()))?;
-        for (stage, reject) in rejects.iter().take(SAMPLE) {
-            output::line(&format!("  {stage}: {}: {}", reject.rule, reject.message))?;
-        }
-    }
-    Ok(())
 }

@@ -290,7 +290,10 @@ impl EpochWriter {
     /// Forgets the open epoch.
     pub(crate) async fn abort(&mut self) {
         self.passed.clear();
+        // Who works out rules wants to see what broke a limit.
+        let preview = self.preview.clone();
         self.clear().await;
+        self.preview = preview;
     }
 
     async fn clear(&mut self) {

@@ -190,6 +190,8 @@ pub struct Engine {
     writer: EpochWriter,
     store: Arc<dyn Store>,
     ports: Ports,
+    /// Where they are others: the world of the source alone.
+    asks_through: Option<Ports>,
     observer: Observer,
     stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
     dry: bool,
@@ -230,12 +232,31 @@ impl Engine {
         let fail_on_reject = settings.on_reject == OnReject::Fail;
         let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview, fail_on_reject);
         let route = Route { source, transforms, validator };
-        Ok(Self { name, settings, trigger, route, writer, store, ports, observer, stage_inputs, dry, recovered: false, unended: Vec::new() })
+        Ok(Self {
+            name,
+            settings,
+            trigger,
+            route,
+            writer,
+            store,
+            ports,
+            asks_through: None,
+            observer,
+            stage_inputs,
+            dry,
+            recovered: false,
+            unended: Vec::new(),
+        })
     }
 
     /// What a dry run would have stored.
     pub fn preview(&self) -> Preview {
         self.writer.preview.clone().unwrap_or_default()
+    }
+
+    /// From now on runs ask through these ports, to be recorded or counted. Sinks and the records of runs stay with the engine's own.
+    pub fn ask_through(&mut self, ports: Ports) {
+        self.asks_through = Some(ports);
     }
 
     /// A request for a run now.
@@ -455,7 +476,7 @@ impl Engine {
             window,
             deadline: Some(self.ports.clock.monotonic().saturating_add(deadline)),
             cancel: cancel.clone(),
-            ports: self.ports.clone(),
+            ports: self.asks_through.as_ref().unwrap_or(&self.ports).clone(),
         }
     }
 }

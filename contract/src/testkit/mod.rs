@@ -1,8 +1,9 @@
-//! Stand-ins for the world outside, for the tests of plugins: time that passes at once, a scripted far side, a counted budget, a disk that
-//! crashes; and bad input.
+//! For the tests of plugins: kits that run one through everything it promises ([`SourceKit`], [`SinkKit`], [`TriggerKit`], [`TransformKit`]),
+//! stand-ins for the world outside (time that passes at once, a scripted far side, a counted budget, a disk that crashes), and bad input.
 
 mod disk;
 mod fuzz;
+mod kit;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use disk::{Fail, Fault, Kept, SimDisk, Survives};
 pub use fuzz::{Draw, Fuzz};
+pub use kit::{Broken, KitRow, Promise, Report, SinkKit, SourceKit, TransformKit, TriggerKit};
 
 use crate::{
     Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RealDisk, Records, RunContext, SinkContext, StageError, Transport, TransportError,

@@ -236,12 +236,24 @@ impl Layout {
 
     /// Refuses a file whose rows cannot be read back whole: a column is in its name alone, and was too long for it.
     pub(crate) fn check_whole(&self, path: &str) -> Result<(), StageError> {
-        let values = self.paths.values(path).unwrap_or_default();
-        let cut = |column: &&Stored| matches!(column.from, From::Path(at) if matches!(values.get(at), Some(Decoded::Shortened { .. })));
-        let Some(Stored { name, .. }) = self.stored.iter().find(cut) else { return Ok(()) };
+        let Some(name) = self.shortened(path) else { return Ok(()) };
         let message = format!("{path}: the full value of {name} cannot be read from the file's name, which was too short for it");
         let help = format!("add `{name}` to `columns`, so that files keep it, and move this one away, so that its rows are stored anew");
         Err(StageError::operator(Category::Storage, message).help(help))
+    }
+
+    /// Refuses rows of which a stored value would be kept nowhere.
+    pub(crate) fn check_written(&self, path: &str) -> Result<(), StageError> {
+        let Some(name) = self.shortened(path) else { return Ok(()) };
+        let message = format!("{path}: the value of {name} is too long for a file's name, and would be kept nowhere");
+        Err(StageError::split(Category::Storage, message).help(format!("add `{name}` to `columns`, so that files keep it")))
+    }
+
+    /// The column whose value was too long for the path, and that is kept nowhere else.
+    fn shortened(&self, path: &str) -> Option<&str> {
+        let values = self.paths.values(path).unwrap_or_default();
+        let cut = |column: &&Stored| matches!(column.from, From::Path(at) if matches!(values.get(at), Some(Decoded::Shortened { .. })));
+        self.stored.iter().find(cut).map(|column| column.name.as_str())
     }
 }
 

@@ -1,13 +1,14 @@
 //! Stored rows, read back.
 
 use std::collections::VecDeque;
+use std::io::{Read, Take};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::arrow::array::RecordBatchOptions;
 use pipeline_contract::{BatchStream, DiskFile, Filter, SinkContext, StageError, async_trait};
-use pipeline_files::{io_error, list_files};
+use pipeline_files::{committed_len, io_error, list_files};
 
 use crate::cell::{Builder, Cell, short};
 use crate::layout::{From, Layout};
@@ -42,10 +43,11 @@ impl Span {
 
 struct Open {
     path: String,
-    scanner: Scanner<Box<dyn DiskFile>>,
+    scanner: Scanner<Take<Box<dyn DiskFile>>>,
     path_cells: Vec<Cell<'static>>,
     header: bool,
-    /// It is longer than what is committed: rows of a run that goes on, the last one perhaps not whole.
+    /// It is longer than what is committed, by rows of a run that goes on or by somebody's hand: what is read ends where the commit ended, and
+    /// perhaps not with a whole row.
     growing: bool,
 }
 
@@ -93,12 +95,12 @@ impl Rows {
         let path_cells = self.layout.path_cells(&path)?;
         let file = self.cx.ports.disk.open(path.as_ref()).map_err(|error| io_error("open", &path, &error))?;
         let len = file.size().map_err(|error| io_error("look at", &path, &error))?;
-        let committed = self.cx.records.get(&path)?.and_then(|record| record.get("len").and_then(serde_json::Value::as_u64));
+        let committed = committed_len(&self.cx, &path)?.unwrap_or(len);
         self.open = Some(Open {
-            scanner: Scanner::new(file, self.layout.style.delimiter),
+            scanner: Scanner::new(file.take(committed), self.layout.style.delimiter),
             path_cells,
             header: !self.layout.header.is_empty(),
-            growing: committed.is_some_and(|committed| len > committed),
+            growing: len > committed,
             path,
         });
         Ok(true)

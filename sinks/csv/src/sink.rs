@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
@@ -67,6 +68,7 @@ fn runs(layout: &Layout, known: &mut Known, batch: &RecordBatch) -> Result<Vec<(
                     Some(path) => *path,
                     None => {
                         let path = layout.paths.render(batch, row)?;
+                        layout.check_written(&path)?;
                         // Hours of one day may have one path.
                         let place = *known.by_path.entry(path.clone()).or_insert(known.paths.len());
                         if place == known.paths.len() {
@@ -101,6 +103,10 @@ impl Sink for CsvSink {
 
     fn capabilities(&self) -> SinkCapabilities {
         SinkCapabilities { replace: true, delivery: Delivery::ExactlyOnce }
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        self.layout().map(|layout| vec![PathBuf::from(&layout.paths.root.dir)]).unwrap_or_default()
     }
 
     async fn recover(&mut self, cx: &SinkContext, recovery: &Recovery) -> Result<(), StageError> {

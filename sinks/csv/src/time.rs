@@ -59,9 +59,12 @@ impl TimeFormat {
     /// Reads an instant.
     pub(crate) fn read(&self, text: &[u8]) -> Option<i64> {
         match self {
-            Self::Rfc3339 => {
-                fast_rfc3339(text).or_else(|| DateTime::parse_from_rfc3339(std::str::from_utf8(text).ok()?).ok().map(|at| at.timestamp_micros()))
-            }
+            Self::Rfc3339 => fast_rfc3339(text).or_else(|| {
+                let text = std::str::from_utf8(text).ok()?;
+                // RFC 3339 ends with the year 9999; beyond, years are written with a sign (ISO 8601, 4.1.2.4).
+                let at = if text.starts_with(['+', '-']) { text.parse().ok() } else { DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc()) };
+                at.map(|at: DateTime<Utc>| at.timestamp_micros())
+            }),
             Self::Unix => from_decimal(text, SECOND),
             Self::UnixMs => from_decimal(text, 1000),
             Self::Custom { items, .. } => read_custom(items, std::str::from_utf8(text).ok()?),

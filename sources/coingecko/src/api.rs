@@ -84,7 +84,7 @@ impl Api {
                 ClientFault::Key => options.api_key.map_or(table.clone(), Spanned::span),
                 ClientFault::Option { .. } => options.http.map_or(table.clone(), Spanned::span),
             };
-            PlanError::new("E012", fault.to_string()).at(span).help(fault.help())
+            fault.at(span)
         };
         let client = match HttpClient::new(base_url, &http) {
             Ok(client) => client.classify(classify),

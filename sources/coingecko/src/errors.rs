@@ -66,7 +66,7 @@ fn by_code(response: &Response, code: Option<i64>, message: &str) -> Option<Stag
     };
     let operator = |help: &str| Some(StageError::operator(Category::ClientError, text.clone()).help(help));
     match code {
-        Some(10002) => operator("this needs an API key: set `api_key`"),
+        Some(10002) => operator("the API key is missing or wrong: set `api_key`"),
         Some(10005) => operator("the plan of this key does not include what was asked for"),
         Some(10010) => operator("this is a pro key: set `base_url = \"https://pro-api.coingecko.com/api/v3\"` and `plan = \"pro\"`"),
         Some(10011) => operator("this is a demo key: set `base_url = \"https://api.coingecko.com/api/v3\"` and `plan = \"demo\"`"),

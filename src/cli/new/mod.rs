@@ -276,11 +276,17 @@ fn depend(folder: &Path, given: Option<&Path>) -> Result<Depend, CliError> {
     let absolute = |path: &Path| std::path::absolute(path).map_err(|error| CliError::config(format!("{}: {error}", path.display())));
     let folder = absolute(folder)?;
     if let Some(given) = given {
-        let root = [Some(given), given.parent()].into_iter().flatten().find(|root| is_checkout(root)).ok_or_else(|| {
-            CliError::config(format!("{} is no checkout of pipeline: there is no contract/Cargo.toml in it", given.display()))
+        let shown = given.display();
+        let no_checkout = || {
+            CliError::config(format!("{shown} is no checkout of pipeline: there is no contract/Cargo.toml in it"))
                 .help(Some("leave --contract out to depend on the public repository".to_owned()))
-        })?;
-        let root = std::fs::canonicalize(root).map_err(|error| CliError::config(format!("{}: {error}", root.display())))?;
+        };
+        let given = std::fs::canonicalize(given).map_err(|_| no_checkout())?;
+        // Its folder `contract` may be named as well.
+        let root = if given.ends_with("contract") { given.parent().unwrap_or(&given) } else { &given };
+        if !is_checkout(root) {
+            return Err(no_checkout());
+        }
         return Ok(Depend::Path(root.to_string_lossy().replace('\\', "/")));
     }
     // A crate inside of a checkout goes where the checkout goes.

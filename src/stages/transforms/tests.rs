@@ -44,6 +44,23 @@ fn columns(schema: &SchemaRef) -> Vec<String> {
 }
 
 #[test]
+fn every_transform_keeps_its_promises() {
+    let rows: Vec<Value> =
+        (0..15).map(|n| candle(&n.to_string().repeat(n % 4), f64::from(u8::try_from(n).unwrap()) - 3.0, (n % 3 > 0).then_some(5.5))).collect();
+    let input = batch_from_json(&candles(), &rows).unwrap().batch;
+    for (name, toml) in [
+        ("select", "columns = [\"high\", \"time\"]"),
+        ("rename", "columns = { low = \"least\" }"),
+        ("cast", "columns = { symbol = \"integer\", low = \"text\" }"),
+        ("derive", "column = \"spread\"\nexpr = \"high - low\""),
+        ("filter", "expr = \"high > low\""),
+    ] {
+        let plugin = super::plugins().into_iter().find(|plugin| plugin.describe().type_name == name).unwrap();
+        pipeline_contract::testkit::TransformKit::new(plugin, toml, input.clone()).assert();
+    }
+}
+
+#[test]
 fn every_sample_builds() {
     for plugin in super::plugins() {
         let described = plugin.describe();

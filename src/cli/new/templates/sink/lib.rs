@@ -2,9 +2,10 @@
 //!
 //! `pipeline-files` keeps the promises of a sink: bytes are durable before they count, and a crash leaves the old epoch or the new one.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Take};
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatchOptions, TimestampMicrosecondArray};
 use pipeline_contract::arrow::{Array, RecordBatch, SchemaRef, select};
 use pipeline_contract::{
@@ -15,7 +16,7 @@ use pipeline_contract::{
 use pipeline_files::{FileSet, Root, io_error};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const TYPE: &str = "my_plugin";
 
@@ -78,20 +79,14 @@ impl MySink {
         self.files.as_mut().ok_or_else(|| StageError::developer("the sink was not recovered before it is used"))
     }
 
-    fn lines(&self, cx: &SinkContext, filter: &Filter) -> Result<Lines, StageError> {
+    /// The rows in the file, up to a length.
+    fn lines(&self, cx: &SinkContext, filter: &Filter, len: u64) -> Result<Lines, StageError> {
         let disk = &cx.ports.disk;
         let path = Path::new(&self.path);
         let is_there = disk.metadata(path).map_err(|error| io_error("look at", &self.path, &error))?.is_some();
-        let (mut file, mut growing) = (None, false);
-        if is_there {
-            let open = disk.open(path).map_err(|error| io_error("open", &self.path, &error))?;
-            let len = open.size().map_err(|error| io_error("look at", &self.path, &error))?;
-            let committed = cx.records.get(&self.path)?.and_then(|record| record.get("len").and_then(Value::as_u64));
-            // Rows of a run that goes on: the last line may not be whole.
-            growing = committed.is_some_and(|committed| len > committed);
-            file = Some(BufReader::new(open));
-        }
-        Ok(Lines { path: self.path.clone(), schema: self.schema()?, filter: filter.clone(), file, growing, line: 0 })
+        let open = || disk.open(path).map_err(|error| io_error("open", &self.path, &error));
+        let file = if is_there { Some(BufReader::new(open()?.take(len))) } else { None };
+        Ok(Lines { path: self.path.clone(), schema: self.schema()?, filter: filter.clone(), file, line: 0 })
     }
 }
 
@@ -122,7 +117,7 @@ impl Sink for MySink {
     async fn write(&mut self, batch: &RecordBatch, _: Op) -> Result<(), StageError> {
         let mut bytes = Vec::new();
         for row in 0..batch.num_rows() {
-            bytes.extend_from_slice(Value::Object(object(batch, row)).to_string().as_bytes());
+            bytes.extend_from_slice(Value::Object(object(batch, row)?).to_string().as_bytes());
             bytes.push(b'\n');
         }
         let path = self.path.clone();
@@ -147,11 +142,13 @@ impl Sink for MySink {
     }
 
     async fn read_back(&self, cx: &SinkContext, filter: &Filter) -> Result<Box<dyn BatchStream>, StageError> {
-        Ok(Box::new(self.lines(cx, filter)?))
+        // What is behind the committed length does not count yet.
+        let committed = cx.records.get(&self.path)?.and_then(|record| record.get("len").and_then(Value::as_u64));
+        Ok(Box::new(self.lines(cx, filter, committed.unwrap_or(u64::MAX))?))
     }
 
     async fn adopt(&self, cx: &SinkContext) -> Result<SinkState, StageError> {
-        let mut lines = self.lines(cx, &Filter::default())?;
+        let mut lines = self.lines(cx, &Filter::default(), u64::MAX)?;
         let paths = if lines.file.is_some() { vec![self.path.clone()] } else { Vec::new() };
         // What cannot be read back is not taken over.
         while lines.next().await?.is_some() {}
@@ -163,8 +160,8 @@ impl Sink for MySink {
     }
 }
 
-/// A row as JSON. Numbers that JSON lacks are texts.
-fn object(batch: &RecordBatch, row: usize) -> serde_json::Map<String, Value> {
+/// A row as JSON. Numbers that JSON lacks are texts; an instant that has no text that can be read back is refused.
+fn object(batch: &RecordBatch, row: usize) -> Result<Map<String, Value>, StageError> {
     let mut object = row_json(batch, row);
     for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
         if let Some(floats) = column.as_any().downcast_ref::<Float64Array>()
@@ -173,8 +170,13 @@ fn object(batch: &RecordBatch, row: usize) -> serde_json::Map<String, Value> {
         {
             object.insert(field.name().clone(), floats.value(row).to_string().into());
         }
+        let is_time = ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp) && column.is_valid(row);
+        if is_time && !object.get(field.name()).and_then(Value::as_str).is_some_and(|at| DateTime::parse_from_rfc3339(at).is_ok()) {
+            let text = format!("column {}: {} is beyond the years that can be written", field.name(), object[field.name()]);
+            return Err(StageError::split(Category::Validation, text).help("leave such rows out with a rule in [validate]"));
+        }
     }
-    object
+    Ok(object)
 }
 
 /// Stored rows.
@@ -182,8 +184,7 @@ struct Lines {
     path: String,
     schema: SchemaRef,
     filter: Filter,
-    file: Option<BufReader<Box<dyn DiskFile>>>,
-    growing: bool,
+    file: Option<BufReader<Take<Box<dyn DiskFile>>>>,
     line: usize,
 }
 
@@ -202,7 +203,7 @@ impl Lines {
             let Some(file) = &mut self.file else { break };
             let mut bytes = Vec::new();
             let read = file.read_until(b'\n', &mut bytes).map_err(|error| io_error("read", &self.path, &error))?;
-            if read == 0 || self.growing && !bytes.ends_with(b"\n") {
+            if read == 0 {
                 self.file = None;
                 break;
             }
@@ -254,7 +255,7 @@ impl Lines {
         let Some(times) = self.filter.time_column.as_ref().and_then(|name| batch.column_by_name(name)) else { return Ok(batch) };
         let Some(times) = times.as_any().downcast_ref::<TimestampMicrosecondArray>() else { return Ok(batch) };
         // Anything below a microsecond moves the bound to the next one: rows have none.
-        let micros = |at: chrono::DateTime<chrono::Utc>| at.timestamp_micros() + i64::from(!at.timestamp_subsec_nanos().is_multiple_of(1000));
+        let micros = |at: DateTime<Utc>| at.timestamp_micros() + i64::from(!at.timestamp_subsec_nanos().is_multiple_of(1000));
         let (from, to) = (self.filter.from.map(micros), self.filter.to.map(micros));
         if from.is_none() && to.is_none() {
             return Ok(batch);

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use pipeline_contract::Secret;
 use regex::bytes::{NoExpand, Regex, RegexBuilder};
+
+use crate::Secret;
 
 const SHOWN: &str = "***";
 
@@ -18,14 +19,15 @@ const SHORTEST: usize = 6;
 /// It is found in large and small letters (the name of a host is in small ones), with any of its characters percent-encoded, escaped for JSON or for HTML, in base64 at any place of a longer text
 /// (as `Basic` credentials have it), and in hexadecimal. A key of fewer than 6 characters is found in messages alone, as a word of its own:
 /// data would be spoilt by it.
-pub(crate) struct Mask {
+#[derive(Clone, Debug)]
+pub struct Mask {
     anywhere: Option<Regex>,
     word: Option<Regex>,
 }
 
 impl Mask {
     /// For a key that a header can carry, so of visible ASCII. `None` when there is nothing to find.
-    pub(crate) fn of(key: &Secret) -> Option<Self> {
+    pub fn of(key: &Secret) -> Option<Self> {
         // A server sees it, and echoes it, without the spaces around it.
         let key = key.expose().trim();
         if key.is_empty() {
@@ -46,8 +48,8 @@ impl Mask {
         })
     }
 
-    /// A body without the key.
-    pub(crate) fn body(&self, body: &Bytes) -> Option<Bytes> {
+    /// A body without the key; `None` when it is not in it.
+    pub fn body(&self, body: &Bytes) -> Option<Bytes> {
         let found = self.anywhere.as_ref()?;
         match found.replace_all(body, NoExpand(SHOWN.as_bytes())) {
             Cow::Borrowed(_) => None,
@@ -56,7 +58,7 @@ impl Mask {
     }
 
     /// Takes the key out of the values of headers.
-    pub(crate) fn headers(&self, headers: &mut HeaderMap) {
+    pub fn headers(&self, headers: &mut HeaderMap) {
         let Some(found) = self.anywhere.as_ref() else { return };
         for value in headers.values_mut() {
             if let Cow::Owned(masked) = found.replace_all(value.as_bytes(), NoExpand(SHOWN.as_bytes())) {
@@ -66,7 +68,7 @@ impl Mask {
     }
 
     /// A message without the key.
-    pub(crate) fn text(&self, text: &str) -> String {
+    pub fn text(&self, text: &str) -> String {
         let Some(found) = self.anywhere.as_ref().or(self.word.as_ref()) else { return text.to_owned() };
         // What is found is ASCII, so what is left is UTF-8 still.
         String::from_utf8_lossy(&found.replace_all(text.as_bytes(), NoExpand(SHOWN.as_bytes()))).into_owned()
