@@ -46,7 +46,7 @@ pub(crate) fn main(app: &App, args: &ExplainArgs) -> Result<u8, CliError> {
 }
 
 /// The sample as it stands in a pipeline file: some plugins give the table alone.
-fn sample(descriptor: &Descriptor) -> String {
+pub(crate) fn sample(descriptor: &Descriptor) -> String {
     let header = match descriptor.kind {
         _ if descriptor.sample.lines().any(|line| line.starts_with('[')) => String::new(),
         Kind::Transform => "[[transforms]]\n".to_owned(),

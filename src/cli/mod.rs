@@ -7,6 +7,7 @@ mod explain;
 mod files;
 mod list;
 mod logging;
+mod new;
 mod options;
 mod output;
 mod plan;
@@ -117,6 +118,7 @@ impl App {
 async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
     match &args.command {
         Command::Run(run) => run::main(app, &args.global, run).await,
+        Command::New(new) => new::main(app, new),
         Command::Check(check) => check::main(app, &args.global, check).await,
         Command::Test(test) => test::main(app, &args.global, test),
         Command::Read(read) => read::main(app, &args.global, read).await,
@@ -206,6 +208,8 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     /// Run the tests of pipeline files: no network, nothing is written
     Test(test::TestArgs),
+    /// Write a plugin's crate, or a pipeline file, to begin with
+    New(new::NewArgs),
     /// Print stored rows
     Read(read::ReadArgs),
     /// Show last runs, ticks and what comes next

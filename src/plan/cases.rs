@@ -21,6 +21,13 @@ pub struct Columns {
     pub(super) dedupes: bool,
 }
 
+impl Columns {
+    /// Those that enter validation.
+    pub fn output(&self) -> Option<&SchemaRef> {
+        self.stages.last()
+    }
+}
+
 /// The time of a test that does not say: what such a test shows does not depend on it.
 const SOME_DAY: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
