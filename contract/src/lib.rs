@@ -16,6 +16,7 @@ mod config;
 mod disk;
 mod doubt;
 mod error;
+mod gap;
 mod mask;
 mod plan;
 mod plugin;
@@ -46,6 +47,7 @@ pub use config::{
 pub use disk::{Disk, DiskFile, Metadata, RealDisk, Stamp};
 pub use doubt::Doubt;
 pub use error::{Act, Category, StageError};
+pub use gap::{Filling, Gap, Refusal};
 pub use mask::Mask;
 pub use plan::{Level, PlanError, Related, Suggestion};
 pub use plugin::{BuildContext, Descriptor, Draft, Kind, Plugin, Stage};

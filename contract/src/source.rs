@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{BudgetLimits, BudgetScope, RunContext, StageError};
+use crate::{BudgetLimits, BudgetScope, Filling, Gap, RunContext, StageError};
 
 /// The unit of work in a run: one coin, one file, one partition. Read, retried, committed, reported and failed by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +102,25 @@ pub trait Source: Send + Sync {
     /// What its requests cost and what it may spend, for a check against the trigger before anything runs.
     fn demand(&self) -> Option<Demand> {
         None
+    }
+
+    /// How far apart the rows of one series are, where the source brings one for each such step: hourly candles, say.
+    fn step(&self) -> Option<Duration> {
+        None
+    }
+
+    /// May [`Source::fill`] answer with splits?
+    fn fills(&self) -> bool {
+        false
+    }
+
+    /// The splits that bring what is missing, and what cannot be brought. Gaps speak in columns of [`Source::schema`]. Never bring rows of
+    /// another quality (coarser bars, say) as if they were the missing ones: refuse them.
+    ///
+    /// # Errors
+    /// Fails the run.
+    async fn fill(&self, gaps: &[Gap], _run: &RunContext) -> Result<Filling, StageError> {
+        Ok(Filling::refuse(gaps, "this source cannot ask for a window of one series"))
     }
 
     /// The splits of this run, in the order in which their rows are stored.

@@ -19,6 +19,7 @@ use crate::config::{self, PipelineDef};
 use crate::run::{Parts, QUARANTINE};
 use crate::state::Binding;
 use crate::testing::Case;
+use crate::watch::Expected;
 
 pub use cases::{Columns, cases};
 pub use registry::{Registry, Unknown};
@@ -66,6 +67,10 @@ pub struct Plan {
     pub log: config::LogConfig,
     /// What its stages are called.
     pub outline: Outline,
+    /// What it should look like: how fresh, how complete.
+    pub expected: Expected,
+    /// What it is for.
+    pub description: Option<String>,
     /// The tests in its file.
     pub cases: Vec<Case>,
 }

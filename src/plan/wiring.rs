@@ -16,6 +16,7 @@ use crate::config::{self, PipelineDef, StageDef};
 use crate::run::{CatchUp, Overrun, Parts, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
 use crate::stages::validate::{OnReject, Validator};
+use crate::watch::Expected;
 
 /// The longest that a run may take when the pipeline file does not say.
 const LONGEST_RUN: Duration = Duration::from_secs(3600);
@@ -90,10 +91,11 @@ impl<'a> Wiring<'a, '_> {
         }
         let dedupe = self.dedupe(&schema, &keys, planned.first().map(|sink: &PlannedSink| sink.plan.stored.as_slice()).unwrap_or_default());
         let binding = binding(&keys, &schema, &planned, quarantine.as_ref());
+        let expected = expected(&schema, &keys, trigger.as_deref()?, source.as_deref()?);
         let parts = Parts {
             name: Arc::from(def.name.as_str()),
             settings,
-            trigger: trigger?,
+            trigger: Arc::from(trigger?),
             source: Arc::from(source?),
             transforms: transforms.into_iter().collect::<Option<Vec<_>>>()?.into(),
             validator: validator?,
@@ -105,7 +107,19 @@ impl<'a> Wiring<'a, '_> {
         let name = |stage: &Option<StageDef<'_>>| stage.as_ref().map(|stage| stage.type_name.to_string()).unwrap_or_default();
         let transforms = def.transforms.iter().map(|stage| stage.type_name.to_string()).collect();
         let outline = Outline { trigger: name(&def.trigger), source: name(&def.source), transforms };
-        Some(Plan { parts, binding, sinks: planned, schema, keys, quarantine, log: def.log.clone(), outline, cases })
+        Some(Plan {
+            parts,
+            binding,
+            sinks: planned,
+            schema,
+            keys,
+            quarantine,
+            log: def.log.clone(),
+            outline,
+            expected,
+            description: def.description.clone(),
+            cases,
+        })
     }
 
     /// The result of a stage that was given `input`; of its faults those that do not follow from others.
@@ -357,6 +371,18 @@ impl<'a> Wiring<'a, '_> {
             abort: validate.and_then(|v| v.limits.abort()),
         }
     }
+}
+
+/// What a pipeline should look like when its file does not say.
+fn expected(schema: &Schema, keys: &[String], trigger: &dyn Trigger, source: &dyn Source) -> Expected {
+    let is_time = |name: &&String| schema.field_with_name(name).is_ok_and(|field| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp));
+    let mut times = keys.iter().filter(is_time);
+    let (Some(time), None) = (times.next(), times.next()) else { return Expected::default() };
+    let step = source.step();
+    // A row is there a step after its time at the earliest, and one run that fails is no reason to wake anybody.
+    let max_age =
+        trigger.period().map(|period| period.saturating_mul(if step.is_some() { 2 } else { 3 }).saturating_add(step.unwrap_or_default() * 2));
+    Expected { time: Some(time.clone()), series: keys.iter().filter(|key| *key != time).cloned().collect(), step, max_age }
 }
 
 /// Does a fault follow from what is in doubt about the columns, which has a fault of its own?

@@ -128,7 +128,7 @@ pub struct Parts {
     /// How it runs.
     pub settings: Settings,
     /// When it runs.
-    pub trigger: Box<dyn Trigger>,
+    pub trigger: Arc<dyn Trigger>,
     /// Where rows come from.
     pub source: Arc<dyn Source>,
     /// What changes them.
@@ -185,7 +185,7 @@ pub struct RunRequest {
 pub struct Engine {
     name: Arc<str>,
     settings: Settings,
-    trigger: Box<dyn Trigger>,
+    trigger: Arc<dyn Trigger>,
     route: Route,
     writer: EpochWriter,
     store: Arc<dyn Store>,

@@ -259,6 +259,8 @@ pub trait Store: Send + Sync {
     fn keyed(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<u64>>, StageError>;
     /// A small fact of the dedupe stage.
     fn dedupe_meta(&self, name: &str) -> Result<Option<Value>, StageError>;
+    /// Hands over every chunk, by series and time, until `each` fails.
+    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError>;
     /// How many keys are held is not stored; this is how many chunks and how many keyed keys are, for `state show`.
     fn dedupe_size(&self) -> Result<(u64, u64), StageError>;
 
@@ -284,6 +286,16 @@ pub trait Store: Send + Sync {
     fn skip_ticks(&self, ticks: &[TickRecord]) -> Result<(), StageError>;
     /// The newest ticks, newest first.
     fn ticks(&self, limit: usize) -> Result<Vec<TickRecord>, StageError>;
+
+    /// One run, if it is remembered.
+    fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StageError>;
+
+    /// A small fact that outlives the process and is part of no epoch: when somebody was last notified, say.
+    fn note(&self, name: &str) -> Result<Option<Value>, StageError>;
+    /// Keeps such a fact.
+    fn set_note(&self, name: &str, value: &Value) -> Result<(), StageError>;
+    /// How many bytes the state takes.
+    fn size(&self) -> Result<u64, StageError>;
 
     /// Forgets runs and ticks but the newest `keep` of each. A run that is open and a tick that is running stay.
     fn prune(&self, keep: usize) -> Result<(), StageError>;

@@ -37,6 +37,7 @@ struct Model {
     /// In the order in which they were opened.
     runs: Vec<RunRecord>,
     ticks: BTreeMap<DateTime<Utc>, TickRecord>,
+    notes: BTreeMap<String, Value>,
     fault: Option<CommitFault>,
 }
 
@@ -170,6 +171,12 @@ impl Store for ModelStore {
         Ok(self.model().meta.get(name).cloned())
     }
 
+    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+        let mut chunks: Vec<_> = self.model().chunks.iter().map(|(key, data)| (key.clone(), data.clone())).collect();
+        chunks.sort_unstable();
+        chunks.into_iter().try_for_each(|(key, data)| each(key, &data))
+    }
+
     fn dedupe_size(&self) -> Result<(u64, u64), StageError> {
         let model = self.model();
         Ok((model.chunks.len() as u64, model.keyed.len() as u64))
@@ -233,6 +240,23 @@ impl Store for ModelStore {
 
     fn ticks(&self, limit: usize) -> Result<Vec<TickRecord>, StageError> {
         Ok(self.model().ticks.values().rev().take(limit).cloned().collect())
+    }
+
+    fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StageError> {
+        Ok(self.model().runs.iter().find(|run| run.run_id == run_id).cloned())
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Value>, StageError> {
+        Ok(self.model().notes.get(name).cloned())
+    }
+
+    fn set_note(&self, name: &str, value: &Value) -> Result<(), StageError> {
+        self.model().notes.insert(name.to_owned(), value.clone());
+        Ok(())
+    }
+
+    fn size(&self) -> Result<u64, StageError> {
+        Ok(self.model().chunks.values().map(|data| data.len() as u64).sum())
     }
 
     fn prune(&self, keep: usize) -> Result<(), StageError> {

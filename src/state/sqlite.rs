@@ -198,6 +198,19 @@ impl Store for SqliteStore {
         })
     }
 
+    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+        self.transact(TransactionBehavior::Deferred, "read the state", |tx| {
+            let mut select = tx.prepare_cached("SELECT series, chunk, data FROM chunk ORDER BY series, chunk")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                let key = ChunkKey { series: row.get(0)?, chunk: row.get(1)? };
+                let data = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+                each(key, data).map_err(Fault::Ours)?;
+            }
+            Ok(())
+        })
+    }
+
     fn dedupe_size(&self) -> Result<(u64, u64), StageError> {
         self.read(|tx| {
             let count = |sql: &str| tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).map(from_signed);
@@ -242,6 +255,23 @@ impl Store for SqliteStore {
 
     fn ticks(&self, limit: usize) -> Result<Vec<TickRecord>, StageError> {
         self.read(|tx| history::ticks(tx, limit))
+    }
+
+    fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StageError> {
+        self.read(|tx| history::run(tx, run_id))
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Value>, StageError> {
+        self.read(|tx| fact(tx, &format!("note.{name}")))
+    }
+
+    fn set_note(&self, name: &str, value: &Value) -> Result<(), StageError> {
+        self.write(|tx| Ok(set_fact(tx, &format!("note.{name}"), value)?))
+    }
+
+    fn size(&self) -> Result<u64, StageError> {
+        let pages = |tx: &Transaction<'_>, name: &str| tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map(from_signed);
+        self.read(|tx| Ok(pages(tx, "page_count")?.saturating_mul(pages(tx, "page_size")?)))
     }
 
     fn prune(&self, keep: usize) -> Result<(), StageError> {

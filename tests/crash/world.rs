@@ -172,6 +172,21 @@ impl Store for SteppedStore {
     fn dedupe_meta(&self, name: &str) -> Result<Option<Value>, StageError> {
         self.read(|model| model.dedupe_meta(name))
     }
+    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+        self.read(|model| model.each_chunk(each))
+    }
+    fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StageError> {
+        self.read(|model| model.run(run_id))
+    }
+    fn note(&self, name: &str) -> Result<Option<Value>, StageError> {
+        self.read(|model| model.note(name))
+    }
+    fn set_note(&self, name: &str, value: &Value) -> Result<(), StageError> {
+        self.step("note", |model| model.set_note(name, value))
+    }
+    fn size(&self) -> Result<u64, StageError> {
+        self.read(|model| model.size())
+    }
     fn dedupe_size(&self) -> Result<(u64, u64), StageError> {
         self.read(|model| model.dedupe_size())
     }

@@ -57,6 +57,26 @@ impl Store for Witness {
         self.change()?;
         self.inner.bind(binding)
     }
+    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+        self.look()?;
+        self.inner.each_chunk(each)
+    }
+    fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StageError> {
+        self.look()?;
+        self.inner.run(run_id)
+    }
+    fn note(&self, name: &str) -> Result<Option<Value>, StageError> {
+        self.look()?;
+        self.inner.note(name)
+    }
+    fn set_note(&self, name: &str, value: &Value) -> Result<(), StageError> {
+        self.change()?;
+        self.inner.set_note(name, value)
+    }
+    fn size(&self) -> Result<u64, StageError> {
+        self.look()?;
+        self.inner.size()
+    }
     fn last_epoch(&self) -> Result<Option<LastEpoch>, StageError> {
         self.look()?;
         self.inner.last_epoch()

@@ -372,7 +372,7 @@ impl World {
         let parts = Parts {
             name: Arc::from("test"),
             settings: self.settings.clone(),
-            trigger: Box::new(EveryMinutes(60)),
+            trigger: Arc::new(EveryMinutes(60)),
             source: Arc::new(self.script.clone()),
             transforms: Vec::new().into(),
             validator: None,

@@ -151,6 +151,10 @@ pub(super) fn runs(tx: &Transaction<'_>, limit: usize) -> rusqlite::Result<Vec<R
     select_runs(tx, "SELECT * FROM run ORDER BY seq DESC LIMIT ?1", at_most(limit))
 }
 
+pub(super) fn run(tx: &Transaction<'_>, run_id: &str) -> rusqlite::Result<Option<RunRecord>> {
+    Ok(select_runs(tx, "SELECT * FROM run WHERE run_id = ?1", run_id)?.pop())
+}
+
 pub(super) fn save_tick(tx: &Transaction<'_>, record: &TickRecord) -> rusqlite::Result<()> {
     let TickRecord { tick, until, count, status, reason, run_id } = record;
     tx.prepare_cached("INSERT OR REPLACE INTO tick(tick, until, count, status, reason, run_id) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
