@@ -297,8 +297,9 @@ pub trait Store: Send + Sync {
     /// How many bytes the state takes.
     fn size(&self) -> Result<u64, StageError>;
 
-    /// Forgets runs and ticks but the newest `keep` of each. A run that is open and a tick that is running stay.
-    fn prune(&self, keep: usize) -> Result<(), StageError>;
+    /// Forgets runs and ticks but the newest `keep` of each, and of those the ones whose tick lies before `before`. A run that is open, a tick
+    /// that is running, and the newest of each stay.
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError>;
     /// Puts a rebuilt state in place of the old. The number of the last epoch goes on; what it changed is forgotten, being part of what is rebuilt.
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError>;
 }

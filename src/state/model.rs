@@ -259,15 +259,20 @@ impl Store for ModelStore {
         Ok(self.model().chunks.values().map(|data| data.len() as u64).sum())
     }
 
-    fn prune(&self, keep: usize) -> Result<(), StageError> {
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
         let mut model = self.model();
-        let old = model.runs.len().saturating_sub(keep);
+        // The oldest one after another, up to the first that is young enough; never the last.
+        let aged = |times: &mut dyn Iterator<Item = DateTime<Utc>>, all: usize| {
+            let old = before.map_or(0, |before| times.take_while(|at| *at < before).count());
+            old.min(all.saturating_sub(1)).max(all.saturating_sub(keep))
+        };
+        let old = aged(&mut model.runs.iter().map(|run| run.tick), model.runs.len());
         let mut place = 0;
         model.runs.retain(|run| {
             place += 1;
             place > old || run.status == RunStatus::Open
         });
-        let old = model.ticks.len().saturating_sub(keep);
+        let old = aged(&mut model.ticks.values().map(|tick| tick.until), model.ticks.len());
         let mut place = 0;
         model.ticks.retain(|_, tick| {
             place += 1;

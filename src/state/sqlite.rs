@@ -274,8 +274,8 @@ impl Store for SqliteStore {
         self.read(|tx| Ok(pages(tx, "page_count")?.saturating_mul(pages(tx, "page_size")?)))
     }
 
-    fn prune(&self, keep: usize) -> Result<(), StageError> {
-        self.write(|tx| Ok(history::prune(tx, keep)?))
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
+        self.write(|tx| Ok(history::prune(tx, keep, before)?))
     }
 
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {

@@ -217,8 +217,8 @@ impl Store for SteppedStore {
     fn ticks(&self, limit: usize) -> Result<Vec<TickRecord>, StageError> {
         self.read(|model| model.ticks(limit))
     }
-    fn prune(&self, keep: usize) -> Result<(), StageError> {
-        self.step("forgotten runs", |model| model.prune(keep))
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
+        self.step("forgotten runs", |model| model.prune(keep, before))
     }
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {
         self.step("rebuild", |model| model.rebuild(rebuilt))

@@ -180,9 +180,9 @@ impl Store for Witness {
         self.look()?;
         self.inner.ticks(limit)
     }
-    fn prune(&self, keep: usize) -> Result<(), StageError> {
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
         self.change()?;
-        self.inner.prune(keep)
+        self.inner.prune(keep, before)
     }
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {
         self.change()?;
