@@ -44,10 +44,6 @@ impl NotifyDef {
                 return (None, faults);
             }
         };
-        if let Some(on) = def.on.as_ref().filter(|on| on.is_empty()) {
-            faults.push(on.error("E012", "`on`: expected one kind or more").help("leave it out for all of them, or leave [notify] out"));
-            return (None, faults);
-        }
         if !from_environment && !is_this_machine(&host) {
             let fault = PlanError::warning("W012", "whoever reads this file may write to the webhook").at(def.url.span());
             faults.push(fault.help("put the URL into the environment or `.env`, and write url = \"${WEBHOOK_URL:?}\""));
