@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use pipeline_contract::{Ports, StageError, TransportFault, rfc3339};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Event, Memory, News, Target, decide, shape};
 use crate::state::Store;
 use crate::watch::{Health, Report};
@@ -16,6 +18,8 @@ use crate::watch::{Health, Report};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The waits between the tries of one message.
 const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// Data grow stale while nothing runs: somebody must look.
+const LOOK: Duration = Duration::from_secs(60);
 /// After a message that could not be sent at all, that target is left alone for so long.
 const PAUSE: Duration = Duration::from_secs(300);
 
@@ -32,11 +36,6 @@ impl Notifier {
     /// News go to these targets; what was told is remembered in the pipeline's state.
     pub fn new(targets: Vec<Target>, store: Arc<dyn Store>, ports: Ports) -> Self {
         Self { targets, store, ports, resting: Mutex::default() }
-    }
-
-    /// Is there anybody to tell?
-    pub fn is_idle(&self) -> bool {
-        self.targets.is_empty()
     }
 
     /// Tells what is news in this report. A target that cannot be reached is warned of in the log and tried again later: never an error of
@@ -71,6 +70,28 @@ impl Notifier {
             self.store.set_note(&note, &serde_json::to_value(&next).unwrap_or_default())?;
         }
         Ok(())
+    }
+
+    /// Looks and tells: now, each time that `wake` says so, once a minute, and a last time when `cancel` does. `look` may block for as long as
+    /// reading the state takes.
+    pub async fn watch(&self, look: impl Fn() -> Result<Report, StageError>, wake: &tokio::sync::Notify, cancel: &CancellationToken) {
+        if self.targets.is_empty() {
+            return;
+        }
+        loop {
+            match look() {
+                Ok(report) => self.tell(&report).await,
+                Err(error) => tracing::warn!(reason = %error, "what should be told of this pipeline cannot be read now; tried again in a minute"),
+            }
+            if cancel.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = wake.notified() => {}
+                () = self.ports.clock.sleep(LOOK) => {}
+            }
+        }
     }
 
     /// Sends a message that says that messages arrive, to every target.
