@@ -1,6 +1,7 @@
 //! The files that run `pipeline serve` elsewhere, checked by those who will read them: systemd, Prometheus, Docker, Grafana.
 //!
 //! `tests/setup.sh` installs the programs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -48,7 +48,7 @@ impl NotifyDef {
             let fault = PlanError::warning("W012", "whoever reads this file may write to the webhook").at(def.url.span());
             faults.push(fault.help("put the URL into the environment or `.env`, and write url = \"${WEBHOOK_URL:?}\""));
         }
-        let shape = def.format.unwrap_or_else(|| match host.as_str() {
+        let shape = def.format.unwrap_or(match host.as_str() {
             "hooks.slack.com" => Shape::Slack,
             "discord.com" | "discordapp.com" => Shape::Discord,
             _ => Shape::Json,

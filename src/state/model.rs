@@ -8,8 +8,8 @@ use pipeline_contract::{Category, SinkState, StageError};
 use serde_json::Value;
 
 use super::{
-    Binding, ChunkKey, DedupeChanges, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, RunStatus, SplitRecord, Store, TickRecord, TickStatus,
-    check_next,
+    Binding, ChunkKey, DedupeChanges, EachChunk, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, RunStatus, SplitRecord, Store, TickRecord,
+    TickStatus, check_next,
 };
 
 /// How a commit is made to fail.
@@ -171,7 +171,7 @@ impl Store for ModelStore {
         Ok(self.model().meta.get(name).cloned())
     }
 
-    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+    fn each_chunk(&self, each: &mut EachChunk<'_>) -> Result<(), StageError> {
         let mut chunks: Vec<_> = self.model().chunks.iter().map(|(key, data)| (key.clone(), data.clone())).collect();
         chunks.sort_unstable();
         chunks.into_iter().try_for_each(|(key, data)| each(key, &data))
