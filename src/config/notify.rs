@@ -45,7 +45,7 @@ impl NotifyDef {
             }
         };
         if !from_environment && !is_this_machine(&host) {
-            let fault = PlanError::warning("W012", "whoever reads this file may write to the webhook").at(def.url.span());
+            let fault = PlanError::warning("W013", "whoever reads this file may write to the webhook").at(def.url.span());
             faults.push(fault.help("put the URL into the environment or `.env`, and write url = \"${WEBHOOK_URL:?}\""));
         }
         let shape = def.format.unwrap_or(match host.as_str() {

@@ -11,7 +11,7 @@ use super::broken::{Broken, syntax_faults};
 use super::env::Env;
 use super::expand::expand;
 use super::notify::NotifyDef;
-use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
+use super::tables::{DedupeDef, LogConfig, RunConfig, SHORTEST_MEMORY, TriggerPolicy};
 use super::test::{self, TestDef, TestFile};
 use super::{PipelineDef, StageDef};
 use crate::diagnostic::{SourceFile, limit};
@@ -379,6 +379,10 @@ fn validate(table: &ConfigTable<'_>, pipeline: &str) -> (Option<ValidateConfig>,
             let own = rule.span().start..end_of(rule.span().start);
             !places.iter().any(|place| own.contains(place))
         });
+        if let Some(keep) = validate.keep_rejects.as_ref().filter(|keep| keep.0 < SHORTEST_MEMORY) {
+            let fault = keep.error("E012", "`keep_rejects`: expected a day or more: somebody should be able to look at them");
+            faults.push(fault.suggest(keep.span(), "\"1 day\""));
+        }
         if let Some(path) = &validate.quarantine_path {
             if path.replace("{name}", "").contains(['{', '}']) {
                 let fault = path.error("E012", "`quarantine_path`: `{name}`, the pipeline's name, is all that is filled in");

@@ -33,7 +33,7 @@ pub struct RunConfig {
 }
 
 /// Shorter than this nobody could look back over a night.
-const SHORTEST_MEMORY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const SHORTEST_MEMORY: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for RunConfig {
     fn default() -> Self {

@@ -21,6 +21,9 @@ use crate::watch::Expected;
 /// The longest that a run may take when the pipeline file does not say.
 const LONGEST_RUN: Duration = Duration::from_secs(3600);
 
+/// How long rejects are kept when the pipeline file does not say.
+const KEEP_REJECTS: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// All that can be told of a definition. The plan may come with errors: then it must not be used.
 pub(super) fn wire(def: &PipelineDef<'_>, registry: &Registry) -> (Option<Plan>, Facts, Vec<PlanError>) {
     let mut wiring = Wiring { def, registry, faults: Vec::new(), facts: Facts::default() };
@@ -368,6 +371,7 @@ impl<'a> Wiring<'a, '_> {
             },
             keep_runs: usize::try_from(run.keep_runs).unwrap_or(usize::MAX),
             keep_for: run.keep_for.as_deref().map(|keep_for| keep_for.0),
+            keep_rejects: Some(validate.and_then(|v| v.keep_rejects.as_deref()).map_or(KEEP_REJECTS, |keep| keep.0)),
             on_reject: validate.map(|v| v.on_reject).unwrap_or_default(),
             warn: validate.and_then(|v| v.limits.warn()),
             abort: validate.and_then(|v| v.limits.abort()),

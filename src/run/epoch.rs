@@ -441,6 +441,7 @@ impl EpochWriter {
             sinks: std::mem::take(&mut sinks),
             dedupe: self.deduper.as_ref().map(Deduper::changes).unwrap_or_default(),
             rejects: self.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
+            forgotten: self.quarantine.as_ref().map(Quarantine::forgotten).unwrap_or_default(),
             replayed: self.passed.iter().zip(&self.outcomes).flat_map(|(item, outcome)| item.replayed(outcome)).collect(),
         };
         if let Err(error) = self.store.commit_epoch(&commit) {

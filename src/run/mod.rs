@@ -107,6 +107,8 @@ pub struct Settings {
     pub keep_runs: usize,
     /// For how long they are remembered; `None` when only their number counts.
     pub keep_for: Option<Duration>,
+    /// For how long rejects are kept; `None` for ever.
+    pub keep_rejects: Option<Duration>,
     /// What becomes of rejects.
     pub on_reject: OnReject,
     /// A warning is given beyond this.
@@ -228,7 +230,7 @@ impl Engine {
             (Vec::new(), None)
         } else {
             let open = sinks.into_iter().map(|part| OpenSink { cx: context(&part.id), id: part.id, sink: part.sink }).collect();
-            (open, quarantine.map(|path| Quarantine::new(path, context(QUARANTINE), Arc::clone(&store))))
+            (open, quarantine.map(|path| Quarantine::new(path, context(QUARANTINE), Arc::clone(&store), settings.keep_rejects)))
         };
         let preview = dry.then(Preview::default);
         let fail_on_reject = settings.on_reject == OnReject::Fail;

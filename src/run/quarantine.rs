@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use pipeline_contract::{Category, Disk, Epoch, Recovery, Reject, SinkContext, SinkState, StageError};
+use chrono::{DateTime, Utc};
+use pipeline_contract::{Category, Clock, Disk, Epoch, Recovery, Reject, SinkContext, SinkState, StageError, rfc3339};
 use pipeline_files::{FileSet, Root};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,6 +47,15 @@ impl StoredReject {
     }
 }
 
+impl StoredReject {
+    /// The tick of the run that rejected it, which is part of the run's id.
+    fn rejected_at(&self) -> Option<DateTime<Utc>> {
+        let (_, tick) = self.run.rsplit_once('@')?;
+        let tick = tick.split_once('/').map_or(tick, |(tick, _)| tick);
+        Some(DateTime::parse_from_rfc3339(tick).ok()?.to_utc())
+    }
+}
+
 /// A reject on its way into the quarantine.
 pub(crate) struct Rejected(StoredReject);
 
@@ -72,11 +83,17 @@ pub(crate) struct Quarantine {
     store: Arc<dyn Store>,
     added: Vec<RejectHash>,
     seen: HashSet<RejectHash>,
+    /// For how long rejects are kept; `None` for ever.
+    keep: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    /// What this epoch lets go, once it is prepared.
+    forgotten: Arc<Mutex<Vec<RejectHash>>>,
 }
 
 impl Quarantine {
-    pub(crate) fn new(path: PathBuf, cx: SinkContext, store: Arc<dyn Store>) -> Self {
-        Self { path, files: FileSet::new(&cx).renewing(), store, added: Vec::new(), seen: HashSet::new() }
+    pub(crate) fn new(path: PathBuf, cx: SinkContext, store: Arc<dyn Store>, keep: Option<Duration>) -> Self {
+        let (files, clock) = (FileSet::new(&cx).renewing(), cx.ports.clock);
+        Self { path, files, store, added: Vec::new(), seen: HashSet::new(), keep, clock, forgotten: Arc::default() }
     }
 
     pub(crate) fn id(&self) -> &'static str {
@@ -111,8 +128,38 @@ impl Quarantine {
         self.added.clone()
     }
 
+    /// The rejects that the open epoch lets go, once it is prepared.
+    pub(crate) fn forgotten(&self) -> Vec<RejectHash> {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
+        if !self.added.is_empty() {
+            self.let_go()?;
+        }
         self.files.prepare(epoch)
+    }
+
+    /// Lets go what was kept long enough. The file is written anew for that, so not for each line that is a day too old.
+    fn let_go(&mut self) -> Result<(), StageError> {
+        let Some(keep) = self.keep.and_then(|keep| chrono::Duration::from_std(keep).ok()) else { return Ok(()) };
+        let now = self.clock.now();
+        let (Some(oldest), Some(limit)) = (now.checked_sub_signed(keep + keep / 10), now.checked_sub_signed(keep)) else { return Ok(()) };
+        let path = slashed(&self.path);
+        let mut first = Vec::new();
+        let content = self.files.content(&path, b"")?;
+        BufReader::new(content.take(LONGEST_LINE)).read_until(b'\n', &mut first).map_err(|error| pipeline_files::io_error("read", &path, &error))?;
+        if parsed(&first).and_then(|reject| reject.rejected_at()).is_none_or(|at| at >= oldest) {
+            return Ok(());
+        }
+        let (name, forgotten) = (path.clone(), Arc::clone(&self.forgotten));
+        let edit = move |old: &mut dyn Read, new: &mut dyn std::io::Write| {
+            let gone = keep_since(old, new, limit)?;
+            tracing::info!(file = %name, rejects = gone.len(), before = %rfc3339(limit), "rejects that were kept long enough are let go (keep_rejects)");
+            *forgotten.lock().unwrap_or_else(PoisonError::into_inner) = gone;
+            Ok(())
+        };
+        self.files.rewrite(&path, b"", Box::new(edit))
     }
 
     pub(crate) fn commit(&mut self, epoch: Epoch, state: &SinkState) -> Result<(), StageError> {
@@ -128,7 +175,25 @@ impl Quarantine {
     fn forget(&mut self) {
         self.added.clear();
         self.seen.clear();
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+fn parsed(line: &[u8]) -> Option<StoredReject> {
+    serde_json::from_slice(line).ok()
+}
+
+/// Copies the lines of rejects since `limit`, and those that are no rejects; answers what was left out.
+fn keep_since(old: &mut dyn Read, new: &mut dyn std::io::Write, limit: DateTime<Utc>) -> std::io::Result<Vec<RejectHash>> {
+    let (mut old, mut line, mut gone) = (BufReader::new(old), Vec::new(), Vec::new());
+    while old.read_until(b'\n', &mut line)? > 0 {
+        match parsed(&line) {
+            Some(reject) if reject.rejected_at().is_some_and(|at| at < limit) => gone.push(reject.hash()),
+            _ => new.write_all(&line)?,
+        }
+        line.clear();
+    }
+    Ok(gone)
 }
 
 /// A path as records name it.

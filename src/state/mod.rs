@@ -215,6 +215,8 @@ pub struct EpochCommit {
     pub dedupe: DedupeChanges,
     /// Rejects that were written in this epoch.
     pub rejects: Vec<RejectHash>,
+    /// Rejects that are kept no longer.
+    pub forgotten: Vec<RejectHash>,
     /// Rejects that were replayed with success in this epoch.
     pub replayed: Vec<RejectHash>,
 }

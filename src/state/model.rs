@@ -86,6 +86,7 @@ impl Model {
         self.last = Some((commit.epoch, commit.sinks.clone()));
         self.apply_records(&commit.sinks);
         self.apply_dedupe(&commit.dedupe);
+        self.rejects.retain(|hash, _| !commit.forgotten.contains(hash));
         self.rejects.extend(commit.rejects.iter().map(|hash| (*hash, false)));
         self.rejects.extend(commit.replayed.iter().map(|hash| (*hash, true)));
         Ok(())

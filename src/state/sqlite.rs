@@ -157,6 +157,8 @@ impl Store for SqliteStore {
             set_fact(tx, "epoch", (commit.epoch, &commit.sinks))?;
             save_records(tx, &commit.sinks)?;
             save_dedupe(tx, &commit.dedupe)?;
+            let mut forget = tx.prepare_cached("DELETE FROM reject WHERE hash = ?1")?;
+            commit.forgotten.iter().try_for_each(|hash| forget.execute([hash.to_be_bytes()]).map(drop))?;
             save_rejects(tx, commit.rejects.iter().map(|hash| (*hash, false)))?;
             save_rejects(tx, commit.replayed.iter().map(|hash| (*hash, true)))?;
             Ok(())

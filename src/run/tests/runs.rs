@@ -231,3 +231,33 @@ async fn a_deadline_of_ages_is_no_deadline() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.run().await.status, RunStatus::Ok);
 }
+
+#[tokio::test(start_paused = true)]
+async fn rejects_that_were_kept_long_enough_are_let_go_and_forgotten() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let mut world = World::new(vec![("a", vec![Step::Bad(2)])]);
+    world.settings.keep_rejects = Some(DAY * 100);
+    let path = world.quarantine_file();
+    let rows = |path: &std::path::Path| {
+        let rejects = crate::run::QuarantineFile { path, disk: &pipeline_contract::RealDisk }.read().unwrap();
+        rejects.into_iter().map(|reject| (reject.row.clone(), reject.hash())).collect::<Vec<_>>()
+    };
+    world.run().await;
+    let first = rows(&path);
+    assert_eq!(first.len(), 2);
+    // Young enough, and then old, but not by so much that the file is written anew for it.
+    for (days, number, left) in [(50, 3, 5), (55, 4, 6), (15, 5, 5)] {
+        tokio::time::sleep(DAY * days).await;
+        world.script.splits = vec![("b", vec![Step::Bad(number)])];
+        world.run().await;
+        assert_eq!(rows(&path).len(), left, "after {days} more days");
+    }
+    let known = |hashes: &[u128]| crate::state::Store::rejects(&world.store, hashes).unwrap();
+    assert_eq!(known(&[first[0].1, first[1].1]), [None, None], "the state has forgotten them");
+    assert!(known(&rows(&path).iter().map(|(_, hash)| *hash).collect::<Vec<_>>()).iter().all(|state| *state == Some(false)));
+    // What comes again is a reject again.
+    tokio::time::sleep(DAY).await;
+    world.script.splits = vec![("a", vec![Step::Bad(2)])];
+    world.run().await;
+    assert_eq!(rows(&path).len(), 7);
+}

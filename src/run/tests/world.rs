@@ -339,6 +339,7 @@ impl World {
                 overrun: Overrun::Skip,
                 keep_runs: 100_000,
                 keep_for: None,
+                keep_rejects: None,
                 on_reject: OnReject::Quarantine,
                 warn: None,
                 abort: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pipeline_contract::{ColumnType, Spanned};
+use pipeline_contract::{ColumnType, HumanDuration, Spanned};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,6 +18,9 @@ pub struct ValidateConfig {
     pub on_reject: OnReject,
     /// Where quarantined rows are kept.
     pub quarantine_path: Option<Spanned<String>>,
+    /// How long quarantined rows are kept, counted from the tick of the run that rejected them: a year if not given.
+    #[schemars(extend("default" = "1 year"))]
+    pub keep_rejects: Option<Spanned<HumanDuration>>,
     /// How many rejects are too many.
     #[serde(default)]
     pub limits: Limits,
