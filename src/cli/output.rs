@@ -106,12 +106,3 @@ pub(crate) fn words(rows: &Counts) -> String {
     let named: Vec<String> = parts.iter().filter(|(n, name)| *n > 0 || *name == "written").map(|(n, name)| format!("{n} {name}")).collect();
     format!("{} read: {}", rows.read, named.join(", "))
 }
-
-/// A cell for programs: text as it is, null as nothing.
-pub(crate) fn cell_raw(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use pipeline_contract::{Ports, Window};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::record::Recorder;
 use crate::run::{Engine, RunRequest};
 use crate::state::{RunRecord, RunStatus};
+use crate::workspace::instant;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RunArgs {
@@ -45,17 +46,6 @@ pub(crate) struct RunArgs {
     /// How the summary of a run is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-/// An instant of the command line.
-pub(crate) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(at.with_timezone(&Utc));
-    }
-    match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(date) => Ok(date.and_time(NaiveTime::MIN).and_utc()),
-        Err(_) => Err("write it as 2026-05-19 or 2026-05-19T15:00:00Z".to_owned()),
-    }
 }
 
 pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u8, CliError> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::{Gap, Ports, StageError, Trigger};
+use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use crate::plan::Plan;
@@ -16,6 +17,9 @@ use crate::watch::{Expected, Report, Subject, report};
 
 /// What is told of a pipeline is as old as this at most: however many ask, its state is read no more often.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// Each has a thread and two batches of rows.
+const READERS: usize = 8;
 
 /// What happens right now.
 #[derive(Clone, Debug, Default)]
@@ -107,6 +111,8 @@ pub struct Fleet {
     /// Reports, and when on the monotonic clock they were made.
     reports: Mutex<BTreeMap<Arc<str>, (Duration, Report)>>,
     ready: AtomicBool,
+    /// So many may read rows at one time.
+    pub(super) readers: Arc<Semaphore>,
 }
 
 impl Fleet {
@@ -114,7 +120,7 @@ impl Fleet {
     pub fn new(ports: Ports) -> Self {
         let metrics = Metrics::new(ports.clock.now());
         let (members, broken, reports) = (RwLock::default(), RwLock::default(), Mutex::default());
-        Self { ports, metrics, members, broken, reports, ready: AtomicBool::new(false) }
+        Self { ports, metrics, members, broken, reports, ready: AtomicBool::new(false), readers: Arc::new(Semaphore::new(READERS)) }
     }
 
     /// All of them, by name.

@@ -1,6 +1,8 @@
 //! `/api/v1`: what is known and stored of each pipeline, read-only. `docs/api.md` shows each answer.
 
 mod pipelines;
+mod rejects;
+mod rows;
 mod runs;
 
 use std::sync::Arc;
@@ -21,6 +23,9 @@ pub(super) fn routes() -> Router<Arc<Fleet>> {
         .route("/pipelines/{name}", get(pipelines::one))
         .route("/pipelines/{name}/runs", get(runs::list))
         .route("/pipelines/{name}/runs/{run_id}", get(runs::one))
+        .route("/pipelines/{name}/rejects", get(rejects::list))
+        .route("/pipelines/{name}/gaps", get(rejects::gaps))
+        .route("/pipelines/{name}/rows", get(rows::rows))
 }
 
 /// Does what reads disks where it holds up no run.
