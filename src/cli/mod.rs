@@ -19,6 +19,7 @@ mod rejects;
 mod rolling;
 mod run;
 mod schema;
+mod serve;
 mod signals;
 mod state;
 mod status;
@@ -119,6 +120,7 @@ impl App {
 async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
     match &args.command {
         Command::Run(run) => run::main(app, &args.global, run).await,
+        Command::Serve(serve) => serve::main(app, &args.global, serve).await,
         Command::New(new) => new::main(app, new),
         Command::Check(check) => check::main(app, &args.global, check).await,
         Command::Test(test) => test::main(app, &args.global, test),
@@ -206,6 +208,8 @@ impl Color {
 pub(crate) enum Command {
     /// Run pipelines by their triggers until stopped, or once
     Run(run::RunArgs),
+    /// Run every pipeline of a folder by its trigger, follow changes of the files, and answer over HTTP
+    Serve(serve::ServeArgs),
     /// Check pipeline files: nothing is written, and without --connect nothing is asked of the network
     Check(check::CheckArgs),
     /// Run the tests of pipeline files: no network, nothing is written

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use pipeline_contract::{Clock, Ports, StageError, Trigger, Window};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use crate::record::Recorder;
 use crate::run::{Engine, RunRequest};
 use crate::state::{RunRecord, RunStatus, Store};
 use crate::watch::{Expected, Report, Subject, report};
+use crate::workspace::instant;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RunArgs {
@@ -48,17 +49,6 @@ pub(crate) struct RunArgs {
     /// How the summary of a run is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-/// An instant of the command line.
-pub(crate) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(at.with_timezone(&Utc));
-    }
-    match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(date) => Ok(date.and_time(NaiveTime::MIN).and_utc()),
-        Err(_) => Err("write it as 2026-05-19 or 2026-05-19T15:00:00Z".to_owned()),
-    }
 }
 
 pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u8, CliError> {

@@ -33,6 +33,7 @@ pub use fill::Fill;
 pub use ports::{RealClock, RealRandom};
 pub use quarantine::{QUARANTINE, QuarantineFile, StoredReject, adopt_quarantine};
 pub use replay::ReplayReport;
+pub use schedule::Stop;
 
 use crate::stages::dedupe::{DedupePlan, Deduper};
 use crate::stages::validate::{Limit, OnReject, Validator};
@@ -154,6 +155,8 @@ pub struct Parts {
 pub enum RunEvent {
     /// The splits are known.
     Started {
+        /// Which run.
+        run_id: Arc<str>,
         /// How many.
         splits: usize,
     },
@@ -161,6 +164,8 @@ pub enum RunEvent {
     SplitRead {
         /// How many are.
         done: usize,
+        /// How long it was read, up to its last row or its error.
+        took: Duration,
     },
     /// An epoch is stored.
     Committed {
@@ -399,7 +404,7 @@ impl Engine {
     async fn drive(&mut self, context: &RunContext, record: &mut RunRecord) {
         self.writer.run_id.clone_from(&record.run_id);
         self.writer.split_names = record.splits.iter().map(|split| split.split.id.clone()).collect();
-        (self.observer)(&RunEvent::Started { splits: record.splits.len() });
+        (self.observer)(&RunEvent::Started { run_id: Arc::clone(&context.run_id), splits: record.splits.len() });
         let drive = Drive { run: context, route: &self.route, settings: &self.settings, writer: &mut self.writer, record, observer: &self.observer };
         drive.run().await;
         self.finish(record, true);

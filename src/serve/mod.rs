@@ -1,18 +1,41 @@
 //! `pipeline serve`: every pipeline of a folder in one process, and what people and programs see of them over HTTP.
 //!
 //! - [`Fleet`] holds the pipelines; what is shown of each is a [`Member`].
-//! - `routes` puts the answers together; each is a module of its own.
+//! - [`Supervisor`] runs them: it watches the files, starts, changes and ends pipelines, and none of them stops another.
+//! - `routes` puts the answers together; each is a module of its own. [`Guard`] stands before all of them, [`serve`] before the network.
 
+mod api;
 mod fleet;
+mod folder;
+mod guard;
+mod health;
+mod metrics;
+mod newest;
+mod problem;
+mod server;
+mod supervisor;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
 
-pub use fleet::{Fleet, Live, Member};
+pub use fleet::{Broken, Fleet, Live, Member};
+pub use guard::Guard;
+pub use metrics::Metrics;
+pub use problem::Problem;
+pub use server::serve;
+pub use supervisor::Supervisor;
 
 /// Everything that is answered over HTTP.
 pub fn routes(fleet: Arc<Fleet>) -> Router {
-    Router::new().route("/live", get(async || "alive\n")).with_state(fleet)
+    Router::new()
+        .route("/live", get(async || "alive\n"))
+        .route("/ready", get(health::ready))
+        .route("/health", get(health::health))
+        .route("/metrics", get(metrics::metrics))
+        .nest("/api/v1", api::routes())
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .with_state(fleet)
 }

@@ -282,6 +282,12 @@ pub trait Store: Send + Sync {
     /// The newest runs, newest first.
     fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StageError>;
 
+    /// The newest runs that were opened before this one, newest first; `None` when it is not remembered.
+    fn runs_before(&self, run_id: &str, limit: usize) -> Result<Option<Vec<RunRecord>>, StageError> {
+        let mut runs = self.runs(usize::MAX)?.into_iter().skip_while(|run| run.run_id != run_id);
+        Ok(runs.next().map(|_| runs.take(limit).collect()))
+    }
+
     /// Is this tick, or a stretch that holds it, recorded?
     fn tick(&self, tick: DateTime<Utc>) -> Result<Option<TickRecord>, StageError>;
     /// The newest recorded tick (the end of a stretch counts), not after `limit` when one is given. Of a stretch that goes on after `limit`

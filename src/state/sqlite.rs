@@ -243,6 +243,10 @@ impl Store for SqliteStore {
         self.read(|tx| history::runs(tx, limit))
     }
 
+    fn runs_before(&self, run_id: &str, limit: usize) -> Result<Option<Vec<RunRecord>>, StageError> {
+        self.read(|tx| history::runs_before(tx, run_id, limit))
+    }
+
     fn tick(&self, tick: DateTime<Utc>) -> Result<Option<TickRecord>, StageError> {
         self.read(|tx| history::tick(tx, tick))
     }

@@ -265,6 +265,11 @@ pub(super) fn a_run_that_starts_again_replaces_itself(store: &dyn Store) {
     let runs = store.runs(10).unwrap();
     assert_eq!(runs.iter().map(|run| run.run_id.as_str()).collect::<Vec<_>>(), ["r1", "r2"]);
     assert_eq!(runs[0], again);
+    let before = |id: &str, limit| store.runs_before(id, limit).unwrap().map(|runs| runs.into_iter().map(|run| run.run_id).collect::<Vec<_>>());
+    assert_eq!(before("r1", 10), Some(vec!["r2".to_owned()]));
+    assert_eq!(before("r1", 0), Some(Vec::new()));
+    assert_eq!(before("r2", 10), Some(Vec::new()));
+    assert_eq!(before("r3", 10), None);
 }
 
 pub(super) fn only_scheduled_runs_have_a_tick(store: &dyn Store) {

@@ -109,10 +109,10 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite
 }
 
 /// The runs that a query selects, with all columns of `run`.
-fn select_runs(tx: &Transaction<'_>, sql: &str, parameter: impl rusqlite::ToSql) -> rusqlite::Result<Vec<RunRecord>> {
+fn select_runs(tx: &Transaction<'_>, sql: &str, parameters: impl rusqlite::Params) -> rusqlite::Result<Vec<RunRecord>> {
     let mut runs = tx.prepare_cached(sql)?;
     let mut splits = tx.prepare_cached("SELECT * FROM split WHERE run = ?1 ORDER BY place")?;
-    let mut rows = runs.query([parameter])?;
+    let mut rows = runs.query(parameters)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let seq: i64 = row.get("seq")?;
@@ -144,15 +144,21 @@ fn split_of(row: &Row<'_>) -> rusqlite::Result<SplitRecord> {
 }
 
 pub(super) fn open_run(tx: &Transaction<'_>) -> rusqlite::Result<Option<RunRecord>> {
-    Ok(select_runs(tx, "SELECT * FROM run WHERE status = ?1 ORDER BY seq DESC LIMIT 1", Name(RunStatus::Open))?.pop())
+    Ok(select_runs(tx, "SELECT * FROM run WHERE status = ?1 ORDER BY seq DESC LIMIT 1", [Name(RunStatus::Open)])?.pop())
 }
 
 pub(super) fn runs(tx: &Transaction<'_>, limit: usize) -> rusqlite::Result<Vec<RunRecord>> {
-    select_runs(tx, "SELECT * FROM run ORDER BY seq DESC LIMIT ?1", at_most(limit))
+    select_runs(tx, "SELECT * FROM run ORDER BY seq DESC LIMIT ?1", [at_most(limit)])
+}
+
+pub(super) fn runs_before(tx: &Transaction<'_>, run_id: &str, limit: usize) -> rusqlite::Result<Option<Vec<RunRecord>>> {
+    let known: Option<i64> = tx.prepare_cached("SELECT seq FROM run WHERE run_id = ?1")?.query_row([run_id], |row| row.get(0)).optional()?;
+    let before = |seq| select_runs(tx, "SELECT * FROM run WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2", params![seq, at_most(limit)]);
+    known.map(before).transpose()
 }
 
 pub(super) fn run(tx: &Transaction<'_>, run_id: &str) -> rusqlite::Result<Option<RunRecord>> {
-    Ok(select_runs(tx, "SELECT * FROM run WHERE run_id = ?1", run_id)?.pop())
+    Ok(select_runs(tx, "SELECT * FROM run WHERE run_id = ?1", [run_id])?.pop())
 }
 
 pub(super) fn save_tick(tx: &Transaction<'_>, record: &TickRecord) -> rusqlite::Result<()> {
