@@ -10,7 +10,7 @@ use super::{App, Global, exit};
 use crate::config::{self, BESIDE, Env, SourceFile};
 use crate::diagnostic;
 use crate::plan::{self, Facts, Plan};
-use crate::run::{RealClock, RealRandom, SharedBudget};
+use crate::run::{RealClock, RealRandom, SharedBudget, advice};
 use crate::state::{Binding, LockError, ModelStore, OpenError, PipelineLock, SqliteCredits, SqliteStore, Store};
 use crate::testing::Case;
 
@@ -40,6 +40,12 @@ impl CliError {
 
     pub(crate) fn help(mut self, help: Option<String>) -> Self {
         self.help = help;
+        self
+    }
+
+    /// Says the path of the pipeline file where the help has a command that takes it.
+    pub(crate) fn about(mut self, file: &Path) -> Self {
+        self.help = self.help.map(|help| advice(&help, file));
         self
     }
 

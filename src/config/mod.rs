@@ -62,6 +62,8 @@ fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
 /// What a pipeline file declares.
 #[derive(Clone, Debug)]
 pub struct PipelineDef<'a> {
+    /// The file that it is read from.
+    pub file: &'a SourceFile,
     /// Its name; empty where a fault says so.
     pub name: Spanned<String>,
     /// What it is for.

@@ -38,11 +38,11 @@ pub(super) struct Head {
 pub fn parse<'a>(file: &'a SourceFile, env: &Env) -> (PipelineDef<'a>, Vec<PlanError>) {
     if let Some(fault) = too_deep(&file.text) {
         let mut nothing = Sections { root: DeTable::new(), expansions: Expansions::default(), faults: Vec::new() };
-        let mut def = nothing.read();
+        let mut def = nothing.read(file);
         def.broken = Broken::new(&file.text, &[0]);
         return (def, vec![fault]);
     }
-    let (mut def, broken, faults) = read(file, env, Sections::read);
+    let (mut def, broken, faults) = read(file, env, |sections| sections.read(file));
     def.broken = broken;
     (def, faults)
 }
@@ -114,7 +114,7 @@ struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    fn read(&mut self) -> PipelineDef<'a> {
+    fn read(&mut self, file: &'a SourceFile) -> PipelineDef<'a> {
         self.unknown_keys();
         let (name, description) = self.head();
         let log = self.section("log", |table| parse_partial::<LogConfig>("[log]", table)).unwrap_or_default();
@@ -133,6 +133,7 @@ impl<'a> Sections<'a> {
         let sinks = self.many("sink");
         let tests = self.tests();
         PipelineDef {
+            file,
             name,
             description,
             log,

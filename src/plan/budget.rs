@@ -7,7 +7,6 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta};
 use pipeline_contract::{BudgetLimits, BudgetScope, HumanDuration, PlanError, Source, Trigger};
 
-use super::together::Facts;
 use crate::config::PipelineDef;
 
 /// A month that must fit: the longest.
@@ -95,13 +94,12 @@ impl Asked {
 }
 
 /// E017 when pipelines that share a budget fit it each, but not all of them. It goes to the last file.
-pub(super) fn shared(sharers: &[(usize, &Path, &Facts)]) -> Option<(usize, PlanError)> {
-    let asked: Vec<&Asked> = sharers.iter().filter_map(|(_, _, facts)| facts.asked.as_ref()).collect();
+pub(super) fn shared(sharers: &[(usize, &Path, &Asked)]) -> Option<(usize, PlanError)> {
+    let asked: Vec<&Asked> = sharers.iter().map(|(_, _, asked)| *asked).collect();
     if asked.len() < 2 || !asked.iter().all(|asked| asked.fits_alone()) {
         return None;
     }
-    let ((n, _, _), before) = sharers.split_last()?;
-    let last = asked.last()?;
+    let ((n, _, last), before) = sharers.split_last()?;
     // Where they set other limits, the smallest holds for all.
     let minute = asked.iter().filter_map(|asked| asked.limits.per_minute).min().map(|most| most.get());
     let month = asked.iter().filter_map(|asked| asked.limits.per_month).min();
@@ -116,24 +114,23 @@ pub(super) fn shared(sharers: &[(usize, &Path, &Facts)]) -> Option<(usize, PlanE
     let says = |asked: &Asked| format!("{} a run, every {}", counted(asked.requests), HumanDuration(asked.period));
     let text = format!("{} pipelines share one key of {}, and together ask for {over}", asked.len(), last.scope.host);
     let mut fault = PlanError::new("E017", text).at(last.often.clone()).label(says(last));
-    for (_, path, facts) in before {
-        if let Some(asked) = &facts.asked {
-            fault = fault.related_in(*path, asked.often.clone(), says(asked));
-        }
+    for (_, path, asked) in before {
+        fault = fault.related_in(*path, asked.often.clone(), says(asked));
     }
     Some((*n, fault.help("let them run less often, or ask for less; or give one of them a key of its own")))
 }
 
-/// From a fixed instant, so that it is the same today and tomorrow; beyond so many ticks the rest goes on as they did.
+/// From a fixed instant, so that it is the same today and tomorrow; beyond so many ticks the rest goes on as they did, from the first on.
 fn ticks_a_month(trigger: &dyn Trigger) -> f64 {
     const TICKS: u32 = 1_500;
     let Some(start) = DateTime::from_timestamp(1_704_067_199, 0) else { return 0.0 };
-    let (mut last, mut count) = (start, 0);
+    let (mut first, mut last, mut count) = (None, start, 0_u32);
     while let Some(tick) = trigger.next(last).filter(|tick| *tick - start <= MONTH) {
         count += 1;
         last = tick;
+        let first = *first.get_or_insert(tick);
         if count == TICKS {
-            return f64::from(count) * MONTH.num_milliseconds() as f64 / (last - start).num_milliseconds().max(1) as f64;
+            return f64::from(count - 1) * MONTH.num_milliseconds() as f64 / (last - first).num_milliseconds().max(1) as f64;
         }
     }
     f64::from(count)

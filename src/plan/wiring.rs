@@ -336,6 +336,7 @@ impl<'a> Wiring<'a, '_> {
         // Shorter than the schedule, so that a run that hangs does not eat the next tick.
         let by_schedule = trigger.and_then(Trigger::period).map_or(LONGEST_RUN, |period| (period / 10).saturating_mul(9).min(LONGEST_RUN));
         Settings {
+            file: self.def.file.path.clone(),
             concurrency: run.concurrency,
             epoch_rows: run.epoch_rows(),
             epoch_interval: run.epoch_interval.0,
