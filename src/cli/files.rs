@@ -130,6 +130,12 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// A file of which nothing can be told but a fault of its own.
+    fn unread(path: &Path, fault: PlanError) -> Self {
+        let file = Arc::new(SourceFile { path: path.to_path_buf(), text: String::new() });
+        Self { path: path.to_path_buf(), file, faults: vec![fault], plan: None, beside: None, facts: Facts::default() }
+    }
+
     /// The pipeline file, and the one beside it, each with its faults.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (&SourceFile, &[PlanError])> {
         let own = (self.file.as_ref(), self.faults.as_slice());
@@ -164,14 +170,17 @@ impl Loaded {
 pub(crate) fn load_with_tests(app: &App, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
     let paths: Vec<PathBuf> = paths.iter().map(|path| pipeline_of(path).filter(|_| !path.is_dir()).unwrap_or_else(|| path.clone())).collect();
     let mut loaded = load_all(app, &paths)?;
-    let env = environment()?;
+    let env = Env::load(Path::new("")).unwrap_or_else(|_| Env::partial());
     loaded.iter_mut().for_each(|one| one.read_beside(&env));
     Ok(loaded)
 }
 
 /// Reads, types and wires files, also against each other.
 pub(crate) fn load_all(app: &App, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
-    let env = environment()?;
+    let (env, fault) = match Env::load(Path::new("")) {
+        Ok(env) => (env, None),
+        Err(fault) => (Env::partial(), Some(fault)),
+    };
     let mut loaded: Vec<Loaded> = find(paths)?.iter().map(|path| load(app, path, &env)).collect();
     let facts: Vec<_> = loaded.iter().map(|file| (file.path.clone(), &file.facts)).collect();
     for (n, fault) in plan::together(&facts) {
@@ -179,6 +188,10 @@ pub(crate) fn load_all(app: &App, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliE
             file.faults.push(fault);
             file.plan = None;
         }
+    }
+    if let Some(fault) = fault {
+        loaded.iter_mut().for_each(|file| file.plan = None);
+        loaded.insert(0, Loaded::unread(Path::new(Env::FILE), fault));
     }
     Ok(loaded)
 }
@@ -193,8 +206,7 @@ fn load(app: &App, path: &Path, env: &Env) -> Loaded {
     let file = match config::load(path) {
         Ok(file) => file,
         Err(fault) => {
-            let file = Arc::new(SourceFile { path: path.to_path_buf(), text: String::new() });
-            return Loaded { path: path.to_path_buf(), file, faults: vec![fault], plan: None, beside: None, facts: Facts::default() };
+            return Loaded::unread(path, fault);
         }
     };
     let (def, mut faults) = config::parse(&file, env);
@@ -236,7 +248,11 @@ pub(crate) fn plan_of(app: &App, global: &Global, path: &Path) -> Result<Plan, C
 
 /// The process's environment and `.env`.
 pub(crate) fn environment() -> Result<Env, CliError> {
-    Env::load(Path::new(".")).map_err(|fault| CliError::config(fault.message).help(fault.help))
+    Env::load(Path::new("")).map_err(|fault| {
+        let file = SourceFile { path: Env::FILE.into(), text: String::new() };
+        let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        CliError { code: exit::CONFIG, message: diagnostic::render(&file, &[], &[fault], color), help: None, rendered: true }
+    })
 }
 
 /// The folder of one pipeline under the state directory.

@@ -58,6 +58,7 @@ impl Walk<'_> {
         let (mut forms, mut plain) = (0, false);
         let before = self.faults.len();
         let mut at = 0;
+        let mut unknown = false;
         while let Some(found) = text[at..].find("${").map(|found| at + found) {
             if self.faults.len() - before > MOST {
                 break;
@@ -95,13 +96,15 @@ impl Walk<'_> {
                         hidden.push((from_env, format!("${{{name}}}")));
                     }
                 }
+                // It may stand in the file that could not be read, which is said of that.
+                Err(fault) if self.env.is_partial() && fault.code == "E002" => unknown = true,
                 Err(fault) => self.faults.push(fault.at(self.place(text, &span, found..end))),
             }
             at = end;
         }
         value.push_str(&text[at..]);
         plain |= at < text.len();
-        let faulty = self.faults.len() > before;
+        let faulty = self.faults.len() > before || unknown;
         self.faults.append(&mut odd);
         let value = if faulty { text.to_owned() } else { value };
         Expansion { written: text.to_owned(), value, hidden, whole: forms == 1 && !plain, faulty, span }

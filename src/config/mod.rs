@@ -9,6 +9,7 @@
 mod broken;
 mod env;
 mod expand;
+mod part;
 mod schema;
 mod sections;
 mod tables;
@@ -88,6 +89,8 @@ pub struct PipelineDef<'a> {
     pub validate_span: Range<usize>,
     /// Which of them are the same.
     pub dedupe: Option<DedupeDef>,
+    /// There is a table `[dedupe]`, faulty or not.
+    pub has_dedupe: bool,
     /// Where they go. Empty only where a fault says so.
     pub sinks: Vec<StageDef<'a>>,
     /// What must become of rows, by example: those with which nothing is wrong.
@@ -112,9 +115,10 @@ impl PipelineDef<'_> {
         self.broken.touches(&stage.span)
     }
 
-    /// Of faults that were found later, with the help of this definition: hides what came from the environment, and drops what follows
+    /// Of faults that were found later, with the help of this definition: points at the parts of texts that they are about, hides what came from the environment, and drops what follows
     /// from a part of the file that is no TOML.
     pub fn hide(&self, faults: &mut Vec<PlanError>) {
+        part::place(&self.file.text, &self.expansions, faults);
         self.broken.hide(faults);
         self.expansions.hide(faults);
     }

@@ -1,6 +1,6 @@
 //! A pipeline file, section by section.
 
-use pipeline_contract::{ConfigTable, Expansions, PlanError, Spanned, parse_partial, slip, take_text, unknown_key};
+use pipeline_contract::{ConfigTable, Expansions, PlanError, Spanned, parse_partial, slip, take_text, unknown_key, unknown_key_beside};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
@@ -126,6 +126,7 @@ impl<'a> Sections<'a> {
             is_validate_whole = faults.is_empty();
             (validate, faults)
         });
+        let has_dedupe = self.root.contains_key("dedupe");
         let dedupe = self.section("dedupe", DedupeDef::parse);
         let (trigger, policy) = self.trigger();
         let source = self.one("source", "where rows come from");
@@ -146,6 +147,7 @@ impl<'a> Sections<'a> {
             is_validate_whole,
             validate_span,
             dedupe,
+            has_dedupe,
             sinks,
             tests,
             broken: Broken::default(),
@@ -159,7 +161,7 @@ impl<'a> Sections<'a> {
         for key in unknown {
             let free: Vec<&str> = KEYS.into_iter().filter(|name| !self.root.contains_key(*name)).collect();
             let meant = slip(key.get_ref(), free.iter().copied());
-            self.faults.push(unknown_key(WHAT, key.get_ref(), key.span(), if meant.is_some() { &free } else { &KEYS }));
+            self.faults.push(unknown_key_beside(WHAT, key.get_ref(), key.span(), &KEYS, |name| self.root.contains_key(name)));
             // What stands there is looked at as that which was meant: it is not missing, and its faults come in the same go.
             if let (Some(meant), Some((key, value))) = (meant, self.root.remove_entry(key.get_ref().as_ref())) {
                 self.root.insert(toml::Spanned::new(key.span(), meant.to_owned().into()), value);

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_contract::{BudgetLimits, BudgetScope, HumanDuration, PlanError, Source, Trigger};
 
 use crate::config::PipelineDef;
@@ -120,20 +120,29 @@ pub(super) fn shared(sharers: &[(usize, &Path, &Asked)]) -> Option<(usize, PlanE
     Some((*n, fault.help("let them run less often, or ask for less; or give one of them a key of its own")))
 }
 
-/// From a fixed instant, so that it is the same today and tomorrow; beyond so many ticks the rest goes on as they did, from the first on.
+/// From a fixed instant, a Monday, so that it is the same today and tomorrow. Of those that tick too often to be counted, whole weeks, or days,
+/// tell what a month has.
 fn ticks_a_month(trigger: &dyn Trigger) -> f64 {
-    const TICKS: u32 = 1_500;
+    const TICKS: usize = 3_000;
     let Some(start) = DateTime::from_timestamp(1_704_067_199, 0) else { return 0.0 };
-    let (mut first, mut last, mut count) = (None, start, 0_u32);
-    while let Some(tick) = trigger.next(last).filter(|tick| *tick - start <= MONTH) {
-        count += 1;
-        last = tick;
-        let first = *first.get_or_insert(tick);
-        if count == TICKS {
-            return f64::from(count - 1) * MONTH.num_milliseconds() as f64 / (last - first).num_milliseconds().max(1) as f64;
+    let mut ticks: Vec<DateTime<Utc>> = Vec::new();
+    while let Some(tick) = trigger.next(ticks.last().copied().unwrap_or(start)).filter(|tick| *tick - start <= MONTH) {
+        ticks.push(tick);
+        if ticks.len() == TICKS {
+            break;
         }
     }
-    f64::from(count)
+    let (Some(first), Some(last)) = (ticks.first().copied(), ticks.last().copied().filter(|_| ticks.len() == TICKS)) else {
+        return ticks.len() as f64;
+    };
+    match [TimeDelta::weeks(1), TimeDelta::days(1)].into_iter().find(|unit| last - start >= *unit) {
+        Some(unit) => {
+            let whole = unit * ((last - start).num_seconds() / unit.num_seconds()) as i32;
+            let within = ticks.iter().filter(|tick| **tick - start <= whole).count();
+            within as f64 * MONTH.num_seconds() as f64 / whole.num_seconds() as f64
+        }
+        None => (TICKS - 1) as f64 * MONTH.num_milliseconds() as f64 / (last - first).num_milliseconds().max(1) as f64,
+    }
 }
 
 /// How long requests take at so many a minute: half of them at once, the others evenly, as the budget hands them out.

@@ -131,6 +131,20 @@ pub fn unknown_key(what: &str, key: &str, span: Range<usize>, known: &[&str]) ->
     }
 }
 
+/// E010 for a key that nobody knows, in a table that has the keys `present`: one that is there already is not offered in its stead.
+pub fn unknown_key_beside(what: &str, key: &str, span: Range<usize>, known: &[&str], present: impl Fn(&str) -> bool) -> PlanError {
+    let free: Vec<&str> = known.iter().copied().filter(|name| !present(name)).collect();
+    if nearest(key, free.iter().copied()).is_some() {
+        return unknown_key(what, key, span, &free);
+    }
+    let mut fault = unknown_key(what, key, span, known);
+    if let Some(name) = nearest(key, known.iter().copied()) {
+        fault.suggestion = None;
+        fault = fault.help(format!("`{name}` is there already: take one of the two away"));
+    }
+    fault
+}
+
 /// A table from TOML text: for tests and samples.
 ///
 /// # Errors
