@@ -45,6 +45,11 @@ impl Walk<'_> {
                 *text = expansion.value.clone().into();
                 self.all.push(expansion);
             }
+            DeValue::String(text) if is_shell_form(text) => {
+                let meant = format!("${{{}}}", text.trim_start_matches('$'));
+                let fault = PlanError::warning("W012", "`$NAME` is taken as it is written: only `${NAME}` is replaced");
+                self.faults.push(fault.at(span.clone()).meant(format_args!("`{meant}`"), format!("\"{meant}\"")));
+            }
             DeValue::Table(table) => self.table(table),
             DeValue::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
             _ => {}
@@ -144,6 +149,14 @@ impl Walk<'_> {
             None => span.clone(),
         }
     }
+}
+
+/// Is a text what a shell, but not this program, would replace: `$API_KEY`?
+fn is_shell_form(text: &str) -> bool {
+    let name = text.strip_prefix('$').unwrap_or_default();
+    name.len() > 1
+        && name.starts_with(|sign: char| sign.is_ascii_uppercase() || sign == '_')
+        && name.bytes().all(|sign| sign.is_ascii_uppercase() || sign.is_ascii_digit() || sign == b'_')
 }
 
 /// Was a text left there for somebody to write the real one?

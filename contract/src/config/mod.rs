@@ -107,7 +107,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .partition(|(distance, _)| *distance <= length.max(3) / 3);
     let closest = |all: Vec<(usize, &'a str)>| all.into_iter().min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate);
     let longer = |word: &str| word.len() >= 3 && name.starts_with(word);
-    let shorter = |word: &str| length >= 3 && length * 2 >= word.chars().count() && word.starts_with(&name);
+    let shorter = |word: &str| length >= 3 && length * 2 + 1 >= word.chars().count() && word.starts_with(&name);
     closest(slips).or_else(|| closest(words.into_iter().filter(|(_, word)| longer(&word.to_lowercase()) || shorter(&word.to_lowercase())).collect()))
 }
 

@@ -132,6 +132,10 @@ impl<'s> Typing<'s, '_> {
             DeValue::String(text) if kinds == ["array"] && plain(text) => {
                 fault.help("a list stands in brackets").suggest(span.clone(), format!("[\"{text}\"]"))
             }
+            DeValue::String(text) if kinds == ["boolean"] && ["yes", "on", "no", "off"].contains(&text.to_lowercase().as_str()) => {
+                let meant = if ["yes", "on"].contains(&text.to_lowercase().as_str()) { "true" } else { "false" };
+                fault.meant(format_args!("`{meant}`"), meant)
+            }
             DeValue::String(text) if plain(text) && !kinds.is_empty() => {
                 let meant = DeValue::parse(text).ok().map(toml::Spanned::into_inner);
                 let fits = match meant {
