@@ -58,7 +58,7 @@ pub struct PlanError {
     /// Where: a byte range in the pipeline file. `None` is the whole file.
     pub span: Option<Range<usize>>,
     /// Which part of the text at `span` is meant, where its place can be told only by the file: who has the file points there.
-    pub part: Option<TextPart>,
+    pub part: Option<Box<TextPart>>,
     /// What to write under the caret, where it adds something to the message.
     pub label: Option<String>,
     /// What to do about it.
@@ -102,7 +102,7 @@ impl PlanError {
     pub fn at_part(mut self, text: &Spanned<String>, part: Range<usize>, replacement: Option<String>) -> Self {
         let place = text.part(part.clone());
         if place == text.span() && part.end <= text.len() {
-            self.part = Some(TextPart { range: part, of: text.len(), replacement });
+            self.part = Some(Box::new(TextPart { range: part, of: text.len(), replacement }));
         } else if let Some(replacement) = replacement {
             self = self.suggest(place.clone(), replacement);
         }

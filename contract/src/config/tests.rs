@@ -165,7 +165,7 @@ fn wrong_types_are_said_in_plain_words() {
         ("loud = 1", "E012 [1] `loud`: expected true or false, found the whole number 1"),
         ("secret = 1", "E012 [1] `secret`: expected text, found the whole number 1"),
         ("secret = 2020-01-01", "E012 [2020-01-01] `secret`: expected text, found the date 2020-01-01"),
-        ("names = \"a\"", "E012 [\"a\"] `names`: expected a list, found text \"a\""),
+        ("names = \"a\"", "E012 [\"a\"] `names`: expected a list, found text \"a\" / a list stands in brackets"),
         ("names = [\"a\", 2]", "E012 [2] `names[1]`: expected text, found the whole number 2"),
         ("counts = [1, 256]", "E012 [256] `counts[1]`: expected a whole number from 0 to 255, found the whole number 256"),
         ("counts = []", "E012 [[]] `counts`: expected a list that is not empty"),
