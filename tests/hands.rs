@@ -75,10 +75,12 @@ fn is_whole_but(room: &Room, server: &Server, lost: Option<&str>) {
 /// Both figures, the way out, and nothing else on the line.
 #[track_caller]
 fn told(run: &Outcome, split: &str, words: &[&str]) {
-    run.exits(3).split_failed(split, "storage", words).says("pipeline state rebuild FILE");
+    run.exits(3).split_failed(split, "storage", words).says(&format!("pipeline state rebuild {FILE}"));
     for other in COINS.iter().filter(|coin| **coin != split) {
         assert_eq!(support::room::count(&run.split(other), "written"), 3, "{other} has its three hours: {run}");
         run.split_ok(other);
+        // The path of the file stands in its place, in the summary and in the log.
+        assert!(!run.stdout.contains("rebuild FILE") && !run.stderr.contains("rebuild FILE"), "{run}");
     }
 }
 
@@ -262,7 +264,7 @@ fn a_file_with_other_columns_in_its_place() {
     let (room, name) = harmed(&server, |_| Some(other.to_owned()), &[&words[0], &words[1]]);
     let before = contents(&room);
     let refused = room.pipeline(&["state", "rebuild", FILE]);
-    refused.exits(2).complains(&name).complains("some,thing,else").complains("move it away, then `pipeline state rebuild FILE`");
+    refused.exits(2).complains(&name).complains("some,thing,else").complains(&format!("move it away, then `pipeline state rebuild {FILE}`"));
     assert!(contents(&room) == before, "nothing is written by a rebuild that is refused");
     fs::rename(room.path(&name), room.path("theirs.csv")).unwrap();
     mended_but(&room, &server, Some("bitcoin"));
@@ -430,7 +432,7 @@ fn a_state_that_was_deleted_or_is_empty_makes_all_files_foreign() {
             let (name, content) = before.iter().find(|(name, _)| name.contains(coin)).unwrap();
             run.split_failed(coin, "storage", &[name, "exists, but this pipeline did not write it", &bytes(content.len())]);
         }
-        run.says("pipeline state rebuild FILE");
+        run.says(&format!("pipeline state rebuild {FILE}"));
         assert!(room.files("data") == before);
         mended(&room, &server);
     }
@@ -595,7 +597,7 @@ fn a_pipeline_with_another_name_finds_its_files_foreign_until_it_takes_them_over
     room.write(FILE, &Recipe::new().name("coins").toml());
     let before = room.files("data");
     let run = room.once(FILE);
-    run.exits(1).says("pipeline state rebuild FILE");
+    run.exits(1).says(&format!("pipeline state rebuild {FILE}"));
     for coin in COINS {
         run.split_failed(coin, "storage", &[coin, "exists, but this pipeline did not write it"]);
     }

@@ -68,7 +68,7 @@ fn the_shipped_tests_pass_and_write_nothing() {
 fn every_shipped_rule_has_a_test_that_fails_without_it() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/crypto.toml")).unwrap();
     for (what, with, fails) in [
-        ("kind = \"price_envelope\"", "kind = \"non_negative_volume\"\nname = \"another\"\nvolume = \"close\"", "high is below its close"),
+        ("kind = \"price_envelope\"", "kind = \"non_negative_volume\"\nname = \"price_envelope\"\nvolume = \"close\"", "high is below its close"),
         ("volume_24h >= 0", "volume_24h >= -9", "a negative one does not"),
         ("keep_first", "reject", "the first value stays"),
         ("interval = \"1h\"", "interval = \"30m\"", "two half hours make an hour"),
@@ -118,7 +118,7 @@ name = "wrong on purpose"
 rows = [{}, {}, {{ coin_id = "bitcoin", timestamp = "2026-05-19T05:00:00Z", open = 2.0, high = 1.0, low = 0.5, close = 3.0 }}]
 [test.expect]
 rows = [{{ timestamp = "2026-05-19T01:00:00Z", close = 3.0 }}, {{ timestamp = "2026-05-19T02:00:00Z", close = 4.5 }}]
-rejects = [{{ rule = "price_envelop" }}]
+rejects = [{{ rule = "conflict" }}]
 duplicates = 2
 "#,
         candle(1, "3.0"),
@@ -137,7 +137,7 @@ FAILED  candles: wrong on purpose
     rejects: expected 1 reject, found 1 reject (- expected, + found)
 ";
     assert!(tested.stdout.starts_with(expected), "{}", tested.stdout);
-    for line in ["      - price_envelop\n", "      + price_envelope  high >= greatest", "    duplicates: expected 2, found 0\n", "0 of 1 test ok\n"] {
+    for line in ["      - conflict\n", "      + price_envelope  high >= greatest", "    duplicates: expected 2, found 0\n", "0 of 1 test ok\n"] {
         tested.says(line);
     }
     let object = room.pipeline(&["test", "candles.toml", "--format", "json"]).exits(1).json();

@@ -72,7 +72,7 @@ pub struct StageError {
     pub category: Category,
     /// What happened and where, in one line.
     pub message: String,
-    /// What to do about it, in one line.
+    /// What to do about it, in one line. A command in backticks says `FILE` for the pipeline file: who shows it knows the path.
     pub help: Option<String>,
 }
 

@@ -42,14 +42,14 @@ pub use async_trait::async_trait;
 pub use column::{ColumnType, instant, rfc3339, schema};
 pub use config::{
     ConfigTable, Expansion, Expansions, HumanDuration, Secret, Spanned, listed, nearest, parse_config, parse_partial, slip, table_from_str,
-    take_text, unknown_key,
+    take_text, unknown_key, unknown_key_beside,
 };
 pub use disk::{Disk, DiskFile, Metadata, RealDisk, Stamp};
 pub use doubt::Doubt;
 pub use error::{Act, Category, StageError};
 pub use gap::{Filling, Gap, Refusal};
 pub use mask::Mask;
-pub use plan::{Level, PlanError, Related, Suggestion};
+pub use plan::{Level, PlanError, Related, Suggestion, TextPart};
 pub use plugin::{BuildContext, Descriptor, Draft, Kind, Plugin, Stage};
 pub use ports::{Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RunContext, Transport, TransportError, TransportFault, Window};
 pub use row::{Cell, FromJson, Row, batch_from_json, batch_of_columns, cell_json, described_field, row_json};

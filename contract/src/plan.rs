@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use crate::Spanned;
+
 /// How grave a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -19,6 +21,17 @@ pub struct Suggestion {
     pub span: Range<usize>,
     /// What to write there.
     pub replacement: String,
+}
+
+/// A part of a text whose escapes or lines make it stand otherwise in the file than it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextPart {
+    /// Its bytes in the text as it reads.
+    pub range: Range<usize>,
+    /// How many bytes the whole text has.
+    pub of: usize,
+    /// What to write there instead, where that is known.
+    pub replacement: Option<String>,
 }
 
 /// Another place that a fault is about.
@@ -44,6 +57,8 @@ pub struct PlanError {
     pub message: String,
     /// Where: a byte range in the pipeline file. `None` is the whole file.
     pub span: Option<Range<usize>>,
+    /// Which part of the text at `span` is meant, where its place can be told only by the file: who has the file points there.
+    pub part: Option<Box<TextPart>>,
     /// What to write under the caret, where it adds something to the message.
     pub label: Option<String>,
     /// What to do about it.
@@ -57,7 +72,17 @@ pub struct PlanError {
 impl PlanError {
     /// An error about the file as a whole; see [`PlanError::at`].
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { level: Level::Error, code, message: message.into(), span: None, label: None, help: None, suggestion: None, related: Vec::new() }
+        Self {
+            level: Level::Error,
+            code,
+            message: message.into(),
+            span: None,
+            part: None,
+            label: None,
+            help: None,
+            suggestion: None,
+            related: Vec::new(),
+        }
     }
 
     /// A warning about the file as a whole.
@@ -70,6 +95,18 @@ impl PlanError {
     pub fn at(mut self, span: Range<usize>) -> Self {
         self.span = Some(span);
         self
+    }
+
+    /// Points it at a part of a text value, in bytes of the text as it reads; `replacement` is what would mend it there.
+    #[must_use]
+    pub fn at_part(mut self, text: &Spanned<String>, part: Range<usize>, replacement: Option<String>) -> Self {
+        let place = text.part(part.clone());
+        if place == text.span() && part.end <= text.len() {
+            self.part = Some(Box::new(TextPart { range: part, of: text.len(), replacement }));
+        } else if let Some(replacement) = replacement {
+            self = self.suggest(place.clone(), replacement);
+        }
+        self.at(place)
     }
 
     /// Adds the text under the caret.

@@ -32,7 +32,12 @@ fn names() {
         ("zzzzzz > 1", &["unknown column `zzzzzz` | zzzzzz | columns: i, f, s, b, t, n, price, volume_24h and 3 more"]),
         ("s = \"hello world\"", &["unknown column `hello world` | \"hello world\" | double quotes are for names; text is written in single quotes"]),
         ("grestest(f, 1) > 1", &["unknown function `grestest` | grestest | did you mean `greatest`?"]),
-        ("qqqqqqqqqq(1) > 1", &["unknown function `qqqqqqqqqq` | qqqqqqqqqq | see the table of functions"]),
+        (
+            "qqqqqqqqqq(1) > 1",
+            &[
+                "unknown function `qqqqqqqqqq` | qqqqqqqqqq | the functions are abs, round, floor, ceil, sign, sqrt, ln, log10, exp, power, is_finite, is_nan, least, greatest, coalesce, nullif, if, lower, upper, trim, ltrim, rtrim, length, substr, replace, starts_with, ends_with, contains, concat, split_part, regexp_matches, year, month, day, hour, minute, second, day_of_week, date_trunc, seconds_between, to_timestamp, from_unix, from_unix_ms, unix, unix_ms",
+            ],
+        ),
         (
             "t < now()",
             &[
@@ -192,7 +197,7 @@ fn all_faults_at_once_with_bytes_not_characters() {
         &[
             "unknown column `turnover` | turnover | columns: i, f, s, b, t, n, price, volume_24h and 3 more",
             "cannot compare text with float | s | cast it: CAST(s AS FLOAT)",
-            "unknown function `nope` | nope | see the table of functions",
+            "unknown function `nope` | nope | the functions are abs, round, floor, ceil, sign, sqrt, ln, log10, exp, power, is_finite, is_nan, least, greatest, coalesce, nullif, if, lower, upper, trim, ltrim, rtrim, length, substr, replace, starts_with, ends_with, contains, concat, split_part, regexp_matches, year, month, day, hour, minute, second, day_of_week, date_trunc, seconds_between, to_timestamp, from_unix, from_unix_ms, unix, unix_ms",
         ],
     )]);
 }

@@ -40,13 +40,15 @@ pub(crate) async fn main(app: &App, global: &Global, args: &CheckArgs) -> Result
         return Ok(if failed { exit::CONFIG } else { code });
     }
     let color = global.color.is_on(std::io::stderr().is_terminal());
+    let mut begun = false;
     for file in &loaded {
         if !file.failed() {
             output::line(&format!("{}: ok", file.path.display()))?;
         }
         let text = files::render(file, &others, color);
         if !text.is_empty() {
-            CliError { code: 0, message: format!("{text}\n"), help: None, rendered: true }.print(color);
+            let apart = if std::mem::replace(&mut begun, true) { "\n" } else { "" };
+            CliError { code: 0, message: format!("{apart}{text}"), help: None, rendered: true }.print(color);
         }
     }
     if errors > 0 || warnings > 0 {

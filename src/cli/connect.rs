@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CliError, Format, Global, exit, files, output};
 use crate::plan::Plan;
-use crate::run::{QUARANTINE, sink_context};
+use crate::run::{QUARANTINE, advice, sink_context};
 use crate::state::{ModelStore, Store};
 
 /// How long one probe may take.
@@ -199,10 +199,10 @@ fn little_room(free: u64) -> String {
 }
 
 /// What to do: as the stage says it, or what can be told of the kind.
-fn help(error: &StageError) -> Option<String> {
+fn help(error: &StageError, file: &Path) -> Option<String> {
     let silent =
         (error.category == Category::Network).then_some("is the host up, and does this machine reach it? look at address, proxy and firewall");
-    error.help.clone().or(silent.map(str::to_owned))
+    error.help.as_deref().or(silent).map(|help| advice(help, file))
 }
 
 fn as_json(probed: &Probed) -> serde_json::Value {
@@ -213,7 +213,7 @@ fn as_json(probed: &Probed) -> serde_json::Value {
         "probe": probe.stage, "file": probe.file.display().to_string(), "pipeline": probe.pipeline,
         "type": Some(&probe.type_name).filter(|name| !name.is_empty()), "target": probe.target, "result": probed.result().replace(' ', "_"),
         "category": error.map(|error| error.category.name()), "message": error.map(|error| error.message.clone()).or(warning),
-        "help": error.and_then(help), "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "free_bytes": free,
+        "help": error.and_then(|error| help(error, &probe.file)), "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "free_bytes": free,
     })
 }
 
@@ -229,11 +229,11 @@ fn show(all: &[Probed]) -> Result<(), CliError> {
     }
     output::line(&table.to_string())?;
     for probed in all {
-        let Probe { pipeline, stage, .. } = &probed.probe;
+        let Probe { pipeline, stage, file, .. } = &probed.probe;
         match (&probed.outcome, probed.free) {
             (Err(error), _) => {
                 output::line(&format!("{pipeline}, {stage}: {}: {}", error.category, error.message))?;
-                if let Some(help) = help(error) {
+                if let Some(help) = help(error, file) {
                     output::line(&format!("  = help: {help}"))?;
                 }
             }

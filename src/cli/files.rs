@@ -7,8 +7,10 @@ use std::sync::Arc;
 use pipeline_contract::Ports;
 
 use super::{App, Global, exit};
-use crate::config::Env;
+use crate::config::{Env, SourceFile};
+use crate::diagnostic;
 use crate::plan::Plan;
+use crate::run::advice;
 use crate::state::{OpenError, PipelineLock, Store};
 use crate::workspace::{self, Refused};
 
@@ -40,6 +42,12 @@ impl CliError {
 
     pub(crate) fn help(mut self, help: Option<String>) -> Self {
         self.help = help;
+        self
+    }
+
+    /// Says the path of the pipeline file where the help has a command that takes it.
+    pub(crate) fn about(mut self, file: &Path) -> Self {
+        self.help = self.help.map(|help| advice(&help, file));
         self
     }
 
@@ -84,15 +92,23 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
 pub(crate) fn load_with_tests(app: &App, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
     let paths: Vec<PathBuf> = paths.iter().map(|path| pipeline_of(path).filter(|_| !path.is_dir()).unwrap_or_else(|| path.clone())).collect();
     let mut loaded = load_all(app, &paths)?;
-    let env = environment()?;
+    let env = Env::load(Path::new("")).unwrap_or_else(|_| Env::partial());
     loaded.iter_mut().for_each(|one| one.read_beside(&env));
     Ok(loaded)
 }
 
 /// Reads, types and wires files, also against each other.
 pub(crate) fn load_all(app: &App, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
-    let env = environment()?;
-    Ok(workspace::load_all(&app.registry, &find(paths)?, &env))
+    let (env, fault) = match Env::load(Path::new("")) {
+        Ok(env) => (env, None),
+        Err(fault) => (Env::partial(), Some(fault)),
+    };
+    let mut loaded = workspace::load_all(&app.registry, &find(paths)?, &env);
+    if let Some(fault) = fault {
+        loaded.iter_mut().for_each(|file| file.plan = None);
+        loaded.insert(0, Loaded::unread(Path::new(Env::FILE), fault));
+    }
+    Ok(loaded)
 }
 
 /// The plans of all files, or all of their faults.
@@ -121,7 +137,11 @@ pub(crate) fn plan_of(app: &App, global: &Global, path: &Path) -> Result<Plan, C
 
 /// The process's environment and `.env`.
 pub(crate) fn environment() -> Result<Env, CliError> {
-    Env::load(Path::new(".")).map_err(|fault| CliError::config(fault.message).help(fault.help))
+    Env::load(Path::new("")).map_err(|fault| {
+        let file = SourceFile { path: Env::FILE.into(), text: String::new() };
+        let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        CliError { code: exit::CONFIG, message: diagnostic::render(&file, &[], &[fault], color), help: None, rendered: true }
+    })
 }
 
 /// The folder of one pipeline under the state directory.

@@ -9,7 +9,7 @@ use crate::notify::Notifier;
 pub(crate) struct NotifyArgs {
     /// The pipeline file
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    pub(super) file: PathBuf,
 }
 
 pub(crate) async fn main(app: &App, global: &Global, args: &NotifyArgs) -> Result<u8, CliError> {

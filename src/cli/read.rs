@@ -24,7 +24,7 @@ pub(crate) enum RowFormat {
 #[derive(clap::Args, Debug)]
 pub(crate) struct ReadArgs {
     /// The pipeline file
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// Rows from this time on (RFC 3339, or a date in UTC)
     #[arg(long, value_parser = instant, value_name = "TIME")]
     from: Option<DateTime<Utc>>,

@@ -14,7 +14,7 @@ use crate::run::{Engine, QuarantineFile, StoredReject};
 #[derive(clap::Args, Debug)]
 pub(crate) struct RejectsArgs {
     /// The pipeline file
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// Take the rows through the pipeline again, as it is now; those that pass are stored
     #[arg(long)]
     replay: bool,

@@ -86,23 +86,27 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
     if dry {
         let cancel = signals::shutdown();
         let (sample, format) = (args.sample, args.format);
-        for (_, plan) in plans {
+        for (path, plan) in plans {
             let trial = Trial { sample, format, record: args.record.clone(), replay: args.replay.clone(), window };
-            tasks.spawn(trial::main(plan, global.state_dir.clone(), ports.clone(), trial, cancel.clone()));
+            let (state_dir, ports, cancel) = (global.state_dir.clone(), ports.clone(), cancel.clone());
+            tasks.spawn(async move { trial::main(plan, state_dir, ports, trial, cancel).await.map_err(|error| error.about(&path)) });
         }
         return Ok(join(tasks, color).await);
     }
     // All states are opened before anything runs: a fault of one is told before any of them has written.
     let mut opened = Vec::new();
     for (path, plan) in plans {
-        let state = files::open_state(global, &plan, &path)?;
-        opened.push((plan, state));
+        let state = files::open_state(global, &plan, &path).map_err(|error| error.about(&path))?;
+        opened.push((path, plan, state));
     }
     let cancel = signals::shutdown();
-    for (plan, state) in opened {
+    for (path, plan, state) in opened {
         let job =
             Job { state, ports: ports.clone(), format: args.format, quiet: global.quiet > 0, record: args.record.clone(), cancel: cancel.clone() };
-        tasks.spawn(async move { if once { job.once(plan, window).await } else { job.scheduled(plan).await } });
+        tasks.spawn(async move {
+            let ended = if once { job.once(plan, window).await } else { job.scheduled(plan).await };
+            ended.map_err(|error| error.about(&path))
+        });
     }
     Ok(join(tasks, color).await)
 }

@@ -13,6 +13,14 @@ pub(crate) struct StateArgs {
     command: StateCommand,
 }
 
+impl StateArgs {
+    pub(super) fn file(&self) -> &Path {
+        match &self.command {
+            StateCommand::Show { file, .. } | StateCommand::Rebuild { file, .. } => file,
+        }
+    }
+}
+
 #[derive(clap::Subcommand, Debug)]
 enum StateCommand {
     /// Show what a pipeline remembers

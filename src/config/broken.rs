@@ -72,6 +72,10 @@ const TOLD: usize = 200;
 
 /// E001, in words for people who did not write the parser, without those that follow from another.
 pub(super) fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<PlanError> {
+    if let Some(open) = text.find(|sign: char| !sign.is_whitespace() && sign != '\u{feff}').filter(|at| text[*at..].starts_with('{')) {
+        let fault = PlanError::new("E001", "this is JSON, or something like it: a pipeline file is TOML").at(open..open + 1);
+        return vec![fault.help("`pipeline new pipeline` writes one to begin with")];
+    }
     let mut errors: Vec<(Range<usize>, &str)> = errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message())).collect();
     errors.sort_by_key(|(span, _)| span.start);
     let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
@@ -136,6 +140,13 @@ fn unclosed(text: &str, errors: &[(Range<usize>, &str)]) -> Option<Range<usize>>
     Some(open..open + 1)
 }
 
+/// Quotes that word processors and web pages make of straight ones.
+const CURLY: [char; 8] = ['“', '”', '„', '‟', '‘', '’', '«', '»'];
+
+fn at_word(text: &str, at: usize) -> bool {
+    text.get(at..).and_then(|rest| rest.chars().next()).is_some_and(char::is_alphanumeric)
+}
+
 fn syntax_fault(text: &str, span: Range<usize>, message: &str) -> PlanError {
     let fault = |message: &str| PlanError::new("E001", message).at(span.clone());
     let covered = text.get(span.clone()).unwrap_or_default();
@@ -145,8 +156,24 @@ fn syntax_fault(text: &str, span: Range<usize>, message: &str) -> PlanError {
         let fault = fault.help(help);
         if at_end { fault.suggest(span.start..span.start, sign) } else { fault }
     };
+    let line_start = text.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
+    let (before, after) = (text.get(line_start..span.start).unwrap_or_default(), text.get(span.end..line_end).unwrap_or_default());
+    if (message.starts_with("key with no value") || message.starts_with("invalid unquoted key"))
+        && !before.contains('=')
+        && (before.trim_end().ends_with(':') || text.get(span.start..line_end).is_some_and(|rest| rest.trim_start().starts_with(':')))
+    {
+        return fault("between a key and its value stands `=`, not `:`")
+            .help("TOML is written `key = value`; what has keys of its own is a table: `[key]`");
+    }
     match message {
         _ if message.starts_with("string values must be quoted") && covered.is_empty() => fault("a value is missing"),
+        _ if message.starts_with("string values must be quoted") && after.trim_start().starts_with('=') => {
+            fault("two keys stand on one line").help("each has a line of its own")
+        }
+        _ if message.starts_with("string values must be quoted") && covered.trim().starts_with(CURLY) => {
+            let bare = covered.trim().trim_matches(CURLY);
+            fault("these quotes are no quotes of TOML").help("write straight ones").suggest(span.clone(), format!("\"{}\"", bare.escape_debug()))
+        }
         _ if message.starts_with("string values must be quoted") => {
             let quoted = format!("\"{}\"", covered.trim().escape_debug());
             fault("text stands in quotes").help("put it in quotes").suggest(span.clone(), quoted)
@@ -156,6 +183,23 @@ fn syntax_fault(text: &str, span: Range<usize>, message: &str) -> PlanError {
         _ if message.starts_with("invalid basic string, expected `\"`") => insert(fault("this text is not closed"), "\"", "write `\"` where it ends"),
         _ if message.starts_with("invalid literal string, expected `'`") => insert(fault("this text is not closed"), "'", "write `'` where it ends"),
         _ if message.starts_with("unclosed table") => insert(fault("this header is not closed"), "]", "write `]` at its end"),
+        _ if message.starts_with("missing escaped value") => {
+            let sign = text.get(span.start..).and_then(|rest| rest.chars().next()).unwrap_or_default();
+            let fault = fault(&format!("`\\{}` means nothing in double quotes", sign.escape_debug()));
+            let fault = fault.help("in single quotes a backslash is a backslash; in double ones it is written twice");
+            // The whole text, where it is plain where it begins and ends.
+            let open = before.find('"').filter(|_| before.matches('"').count() == 1).map(|at| line_start + at);
+            let close = text.get(span.start..line_end).and_then(|rest| rest.find('"')).map(|at| span.start + at);
+            match (open, close) {
+                (Some(open), Some(close)) if !text[open..close].contains(['\'', '#']) && !text[open..close].contains("\\\\") => {
+                    fault.suggest(open..close + 1, format!("'{}'", &text[open + 1..close]))
+                }
+                _ => fault,
+            }
+        }
+        _ if message.starts_with("missing comma") && before.ends_with(['"', '\'']) && at_word(text, span.start) => {
+            fault("a quote is missing before this, or there is one too many").help("each text of a list stands in quotes, and a comma between two")
+        }
         _ if message.starts_with("missing comma") => {
             let after = text.get(..span.start).map_or(span.start, |before| before.trim_end().len());
             fault("a comma is missing between two entries of the list").help("write `,` between them").suggest(after..after, ",")

@@ -12,6 +12,8 @@ pub struct Env {
     vars: BTreeMap<String, String>,
     /// Set, but not UTF-8: reported as such, not as unset.
     unreadable: BTreeSet<String>,
+    /// There may be more of them than could be read.
+    partial: bool,
 }
 
 impl fmt::Debug for Env {
@@ -22,7 +24,7 @@ impl fmt::Debug for Env {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Env {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(vars: I) -> Self {
-        Self { vars: vars.into_iter().map(|(name, value)| (name.into(), value.into())).collect(), unreadable: BTreeSet::new() }
+        Self { vars: vars.into_iter().map(|(name, value)| (name.into(), value.into())).collect(), ..Self::default() }
     }
 }
 
@@ -30,9 +32,21 @@ impl Env {
     /// The variables of the process, and below them those of the file `.env` in `folder`, if there is one.
     ///
     /// # Errors
-    /// E004 when `.env` cannot be read, or a line of it is not `NAME=value`.
+    /// E004 when `.env` cannot be read, E005 when a line of it is not `NAME=value`.
     pub fn load(folder: &Path) -> Result<Self, PlanError> {
-        let mut env = Self::of_file(&folder.join(".env"))?;
+        Self::of_file(&folder.join(Self::FILE)).map(Self::with_process)
+    }
+
+    /// The variables of the process alone, where those of the file could not be read: of any other nobody can tell whether it is set.
+    pub fn partial() -> Self {
+        Self { partial: true, ..Self::default() }.with_process()
+    }
+
+    /// The file that holds variables.
+    pub const FILE: &'static str = ".env";
+
+    fn with_process(mut self) -> Self {
+        let env = &mut self;
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
             match value.into_string() {
@@ -45,7 +59,7 @@ impl Env {
                 }
             }
         }
-        Ok(env)
+        self
     }
 
     fn of_file(path: &Path) -> Result<Self, PlanError> {
@@ -63,11 +77,11 @@ impl Env {
         const LONGEST: usize = 64 << 10;
         const MOST: usize = 1000;
 
-        let fault = |what: String| PlanError::new("E004", what);
+        let fault = |what: String| PlanError::new("E005", what);
         if bytes.iter().filter(|byte| **byte == b'$').count() > MOST {
             return Err(fault(format!("{shown} has more than {MOST} signs `$`, the most that are read")));
         }
-        let text = String::from_utf8(bytes).map_err(|_| fault(format!("{shown} is not UTF-8 text")))?;
+        let text = String::from_utf8(bytes).map_err(|_| PlanError::new("E004", format!("{shown} is not UTF-8 text")))?;
         // The parser takes neither a byte order mark nor a last line that ends in spaces.
         let text = format!("{}\n", text.trim_start_matches('\u{feff}'));
         let mut vars = BTreeMap::new();
@@ -88,10 +102,10 @@ impl Env {
                         fault(format!("{shown}, line {line}: expected NAME=value")).help("a value with spaces stands in quotes: NAME=\"two words\"")
                     );
                 }
-                Err(_) => return Err(fault(format!("cannot read {shown}"))),
+                Err(_) => return Err(PlanError::new("E004", format!("cannot read {shown}"))),
             }
         }
-        Ok(Self { vars, unreadable: BTreeSet::new() })
+        Ok(Self { vars, ..Self::default() })
     }
 
     /// The value of a variable.
@@ -102,6 +116,11 @@ impl Env {
     /// The names of all variables.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.vars.keys().map(String::as_str)
+    }
+
+    /// May there be variables that could not be read?
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial
     }
 
     /// Is it set, to something that is not text?
@@ -135,7 +154,7 @@ mod tests {
     fn a_bad_line_is_named_by_its_number_and_never_quoted() {
         for (text, line) in [("A=1\nKEY=open sesame\nB=2", 2), ("just sesame", 1), ("A=1\n\n# c\nKEY=\"sesame", 4)] {
             let fault = of(text).unwrap_err();
-            assert_eq!(fault.code, "E004");
+            assert_eq!(fault.code, "E005");
             assert!(fault.message.ends_with(&format!(".env, line {line}: expected NAME=value")), "{}", fault.message);
             assert!(!format!("{fault:?}").contains("sesame"));
         }

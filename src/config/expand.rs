@@ -45,6 +45,11 @@ impl Walk<'_> {
                 *text = expansion.value.clone().into();
                 self.all.push(expansion);
             }
+            DeValue::String(text) if is_shell_form(text) => {
+                let meant = format!("${{{}}}", text.trim_start_matches('$'));
+                let fault = PlanError::warning("W012", "`$NAME` is taken as it is written: only `${NAME}` is replaced");
+                self.faults.push(fault.at(span.clone()).meant(format_args!("`{meant}`"), format!("\"{meant}\"")));
+            }
             DeValue::Table(table) => self.table(table),
             DeValue::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
             _ => {}
@@ -58,6 +63,7 @@ impl Walk<'_> {
         let (mut forms, mut plain) = (0, false);
         let before = self.faults.len();
         let mut at = 0;
+        let mut unknown = false;
         while let Some(found) = text[at..].find("${").map(|found| at + found) {
             if self.faults.len() - before > MOST {
                 break;
@@ -95,13 +101,15 @@ impl Walk<'_> {
                         hidden.push((from_env, format!("${{{name}}}")));
                     }
                 }
+                // It may stand in the file that could not be read, which is said of that.
+                Err(fault) if self.env.is_partial() && fault.code == "E002" => unknown = true,
                 Err(fault) => self.faults.push(fault.at(self.place(text, &span, found..end))),
             }
             at = end;
         }
         value.push_str(&text[at..]);
         plain |= at < text.len();
-        let faulty = self.faults.len() > before;
+        let faulty = self.faults.len() > before || unknown;
         self.faults.append(&mut odd);
         let value = if faulty { text.to_owned() } else { value };
         Expansion { written: text.to_owned(), value, hidden, whole: forms == 1 && !plain, faulty, span }
@@ -141,6 +149,14 @@ impl Walk<'_> {
             None => span.clone(),
         }
     }
+}
+
+/// Is a text what a shell, but not this program, would replace: `$API_KEY`?
+fn is_shell_form(text: &str) -> bool {
+    let name = text.strip_prefix('$').unwrap_or_default();
+    name.len() > 1
+        && name.starts_with(|sign: char| sign.is_ascii_uppercase() || sign == '_')
+        && name.bytes().all(|sign| sign.is_ascii_uppercase() || sign.is_ascii_digit() || sign == b'_')
 }
 
 /// Was a text left there for somebody to write the real one?

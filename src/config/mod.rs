@@ -10,6 +10,7 @@ mod broken;
 mod env;
 mod expand;
 mod notify;
+mod part;
 mod schema;
 mod sections;
 mod tables;
@@ -64,6 +65,8 @@ fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
 /// What a pipeline file declares.
 #[derive(Clone, Debug)]
 pub struct PipelineDef<'a> {
+    /// The file that it is read from.
+    pub file: &'a SourceFile,
     /// Its name; empty where a fault says so.
     pub name: Spanned<String>,
     /// What it is for.
@@ -90,6 +93,8 @@ pub struct PipelineDef<'a> {
     pub validate_span: Range<usize>,
     /// Which of them are the same.
     pub dedupe: Option<DedupeDef>,
+    /// There is a table `[dedupe]`, faulty or not.
+    pub has_dedupe: bool,
     /// Where they go. Empty only where a fault says so.
     pub sinks: Vec<StageDef<'a>>,
     /// What must become of rows, by example: those with which nothing is wrong.
@@ -114,9 +119,10 @@ impl PipelineDef<'_> {
         self.broken.touches(&stage.span)
     }
 
-    /// Of faults that were found later, with the help of this definition: hides what came from the environment, and drops what follows
+    /// Of faults that were found later, with the help of this definition: points at the parts of texts that they are about, hides what came from the environment, and drops what follows
     /// from a part of the file that is no TOML.
     pub fn hide(&self, faults: &mut Vec<PlanError>) {
+        part::place(&self.file.text, &self.expansions, faults);
         self.broken.hide(faults);
         self.expansions.hide(faults);
     }

@@ -1,6 +1,6 @@
 //! A pipeline file, section by section.
 
-use pipeline_contract::{ConfigTable, Expansions, PlanError, Spanned, parse_partial, slip, take_text, unknown_key};
+use pipeline_contract::{ConfigTable, Expansions, PlanError, Spanned, parse_partial, slip, take_text, unknown_key, unknown_key_beside};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
@@ -41,11 +41,11 @@ pub(super) struct Head {
 pub fn parse<'a>(file: &'a SourceFile, env: &Env) -> (PipelineDef<'a>, Vec<PlanError>) {
     if let Some(fault) = too_deep(&file.text) {
         let mut nothing = Sections { root: DeTable::new(), expansions: Expansions::default(), faults: Vec::new() };
-        let mut def = nothing.read();
+        let mut def = nothing.read(file);
         def.broken = Broken::new(&file.text, &[0]);
         return (def, vec![fault]);
     }
-    let (mut def, broken, faults) = read(file, env, Sections::read);
+    let (mut def, broken, faults) = read(file, env, |sections| sections.read(file));
     def.broken = broken;
     (def, faults)
 }
@@ -117,7 +117,7 @@ struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    fn read(&mut self) -> PipelineDef<'a> {
+    fn read(&mut self, file: &'a SourceFile) -> PipelineDef<'a> {
         self.unknown_keys();
         let (name, description) = self.head();
         let log = self.section("log", |table| parse_partial::<LogConfig>("[log]", table)).unwrap_or_default();
@@ -130,6 +130,7 @@ impl<'a> Sections<'a> {
             is_validate_whole = faults.is_empty();
             (validate, faults)
         });
+        let has_dedupe = self.root.contains_key("dedupe");
         let dedupe = self.section("dedupe", DedupeDef::parse);
         let (trigger, policy) = self.trigger();
         let source = self.one("source", "where rows come from");
@@ -137,6 +138,7 @@ impl<'a> Sections<'a> {
         let sinks = self.many("sink");
         let tests = self.tests();
         PipelineDef {
+            file,
             name,
             description,
             log,
@@ -150,6 +152,7 @@ impl<'a> Sections<'a> {
             is_validate_whole,
             validate_span,
             dedupe,
+            has_dedupe,
             sinks,
             tests,
             broken: Broken::default(),
@@ -163,7 +166,7 @@ impl<'a> Sections<'a> {
         for key in unknown {
             let free: Vec<&str> = KEYS.into_iter().filter(|name| !self.root.contains_key(*name)).collect();
             let meant = slip(key.get_ref(), free.iter().copied());
-            self.faults.push(unknown_key(WHAT, key.get_ref(), key.span(), if meant.is_some() { &free } else { &KEYS }));
+            self.faults.push(unknown_key_beside(WHAT, key.get_ref(), key.span(), &KEYS, |name| self.root.contains_key(name)));
             // What stands there is looked at as that which was meant: it is not missing, and its faults come in the same go.
             if let (Some(meant), Some((key, value))) = (meant, self.root.remove_entry(key.get_ref().as_ref())) {
                 self.root.insert(toml::Spanned::new(key.span(), meant.to_owned().into()), value);

@@ -4,10 +4,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_contract::{BudgetLimits, BudgetScope, HumanDuration, PlanError, Source, Trigger};
 
-use super::together::Facts;
 use crate::config::PipelineDef;
 
 /// A month that must fit: the longest.
@@ -95,13 +94,12 @@ impl Asked {
 }
 
 /// E017 when pipelines that share a budget fit it each, but not all of them. It goes to the last file.
-pub(super) fn shared(sharers: &[(usize, &Path, &Facts)]) -> Option<(usize, PlanError)> {
-    let asked: Vec<&Asked> = sharers.iter().filter_map(|(_, _, facts)| facts.asked.as_ref()).collect();
+pub(super) fn shared(sharers: &[(usize, &Path, &Asked)]) -> Option<(usize, PlanError)> {
+    let asked: Vec<&Asked> = sharers.iter().map(|(_, _, asked)| *asked).collect();
     if asked.len() < 2 || !asked.iter().all(|asked| asked.fits_alone()) {
         return None;
     }
-    let ((n, _, _), before) = sharers.split_last()?;
-    let last = asked.last()?;
+    let ((n, _, last), before) = sharers.split_last()?;
     // Where they set other limits, the smallest holds for all.
     let minute = asked.iter().filter_map(|asked| asked.limits.per_minute).min().map(|most| most.get());
     let month = asked.iter().filter_map(|asked| asked.limits.per_month).min();
@@ -116,27 +114,35 @@ pub(super) fn shared(sharers: &[(usize, &Path, &Facts)]) -> Option<(usize, PlanE
     let says = |asked: &Asked| format!("{} a run, every {}", counted(asked.requests), HumanDuration(asked.period));
     let text = format!("{} pipelines share one key of {}, and together ask for {over}", asked.len(), last.scope.host);
     let mut fault = PlanError::new("E017", text).at(last.often.clone()).label(says(last));
-    for (_, path, facts) in before {
-        if let Some(asked) = &facts.asked {
-            fault = fault.related_in(*path, asked.often.clone(), says(asked));
-        }
+    for (_, path, asked) in before {
+        fault = fault.related_in(*path, asked.often.clone(), says(asked));
     }
     Some((*n, fault.help("let them run less often, or ask for less; or give one of them a key of its own")))
 }
 
-/// From a fixed instant, so that it is the same today and tomorrow; beyond so many ticks the rest goes on as they did.
+/// From a fixed instant, a Monday, so that it is the same today and tomorrow. Of those that tick too often to be counted, whole weeks, or days,
+/// tell what a month has.
 fn ticks_a_month(trigger: &dyn Trigger) -> f64 {
-    const TICKS: u32 = 1_500;
+    const TICKS: usize = 3_000;
     let Some(start) = DateTime::from_timestamp(1_704_067_199, 0) else { return 0.0 };
-    let (mut last, mut count) = (start, 0);
-    while let Some(tick) = trigger.next(last).filter(|tick| *tick - start <= MONTH) {
-        count += 1;
-        last = tick;
-        if count == TICKS {
-            return f64::from(count) * MONTH.num_milliseconds() as f64 / (last - start).num_milliseconds().max(1) as f64;
+    let mut ticks: Vec<DateTime<Utc>> = Vec::new();
+    while let Some(tick) = trigger.next(ticks.last().copied().unwrap_or(start)).filter(|tick| *tick - start <= MONTH) {
+        ticks.push(tick);
+        if ticks.len() == TICKS {
+            break;
         }
     }
-    f64::from(count)
+    let (Some(first), Some(last)) = (ticks.first().copied(), ticks.last().copied().filter(|_| ticks.len() == TICKS)) else {
+        return ticks.len() as f64;
+    };
+    match [TimeDelta::weeks(1), TimeDelta::days(1)].into_iter().find(|unit| last - start >= *unit) {
+        Some(unit) => {
+            let whole = unit * ((last - start).num_seconds() / unit.num_seconds()) as i32;
+            let within = ticks.iter().filter(|tick| **tick - start <= whole).count();
+            within as f64 * MONTH.num_seconds() as f64 / whole.num_seconds() as f64
+        }
+        None => (TICKS - 1) as f64 * MONTH.num_milliseconds() as f64 / (last - first).num_milliseconds().max(1) as f64,
+    }
 }
 
 /// How long requests take at so many a minute: half of them at once, the others evenly, as the budget hands them out.

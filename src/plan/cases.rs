@@ -19,6 +19,8 @@ pub struct Columns {
     pub(super) stages: Vec<SchemaRef>,
     /// It knows which rows it has stored.
     pub(super) dedupes: bool,
+    /// The rules by which rows may be rejected behind the source; `None` where they are not all known.
+    pub(super) rules: Option<Vec<String>>,
 }
 
 impl Columns {
@@ -187,6 +189,18 @@ impl Typing<'_> {
 
     fn reject(&mut self, reject: &RejectDef, is_typed: bool) -> ExpectReject {
         let columns = self.columns;
+        // What a source rejects has names of its own.
+        if let (true, Some(rules)) = (is_typed, &columns.rules)
+            && !rules.iter().any(|rule| *rule == *reject.rule)
+        {
+            let names = rules.iter().map(String::as_str);
+            let fault = reject.rule.error("E046", format!("no rule is called \"{}\"", reject.rule.escape_debug()));
+            self.faults.push(match nearest(&reject.rule, names.clone()) {
+                Some(near) => fault.meant(format_args!("\"{near}\""), format!("{near:?}")),
+                None if rules.is_empty() => fault.help("this pipeline has no rule by which a row is rejected"),
+                None => fault.help(format!("the rules are {}", listed(names))),
+            });
+        }
         let schemas: Vec<&Schema> = columns.stages.iter().map(AsRef::as_ref).collect();
         let row = match &reject.row {
             None => Vec::new(),

@@ -20,7 +20,7 @@ pub(super) fn warnings(
     let mut found = Vec::new();
     let period = trigger.and_then(Trigger::period);
     let windows = source.map(|source| source.capabilities().windows);
-    if let (Some(stage), None, Some(true), Some(_)) = (&def.source, &def.dedupe, windows, period) {
+    if let (Some(stage), false, Some(true), Some(_)) = (&def.source, def.has_dedupe, windows, period) {
         let text = format!("each run of \"{}\" reads the latest rows again, and without [dedupe] stores them again", stage.type_name.as_str());
         found.push(PlanError::warning("W002", text).at(stage.type_name.span()).help("add [dedupe] with the `keys` that tell rows apart"));
     }

@@ -87,10 +87,10 @@ pub fn together(all: &[(PathBuf, &Facts)]) -> Vec<(usize, PlanError)> {
             }
         }
     }
-    let mut shared: BTreeMap<&BudgetScope, Vec<(usize, &Path, &Facts)>> = BTreeMap::new();
+    let mut shared: BTreeMap<&BudgetScope, Vec<(usize, &Path, &Asked)>> = BTreeMap::new();
     for (n, (path, facts)) in all.iter().enumerate() {
         if let Some(asked) = &facts.asked {
-            shared.entry(&asked.scope).or_default().push((n, path, facts));
+            shared.entry(&asked.scope).or_default().push((n, path, asked));
         }
     }
     faults.extend(shared.into_values().filter_map(|sharers| budget::shared(&sharers)));

@@ -15,6 +15,7 @@ use super::{Columns, Outline, Plan, PlannedSink, Registry, binding, budget, case
 use crate::config::{self, PipelineDef, StageDef};
 use crate::run::{CatchUp, Overrun, Parts, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
+use crate::stages::transforms::REJECTS;
 use crate::stages::validate::{OnReject, Validator};
 use crate::watch::Expected;
 
@@ -64,16 +65,17 @@ impl<'a> Wiring<'a, '_> {
             schema = output;
         }
         stage_inputs.push(Arc::clone(&schema));
-        let columns = Columns { stages: stage_inputs.clone(), dedupes: def.dedupe.is_some() };
-        let (cases, faults) = cases(&def.tests, &columns);
-        self.faults.extend(faults);
-        self.facts.columns = Some(columns);
         let validator = match &def.validate {
             Some(validate) => {
                 self.keep(Validator::new(&schema, validate, def.validate_span.clone()), &schema).map(|validator| Some(Arc::new(validator)))
             }
             None => Some(None),
         };
+        let rules = validator.as_ref().and_then(|validator| self.rules(validator.as_deref()));
+        let columns = Columns { stages: stage_inputs.clone(), dedupes: def.has_dedupe, rules };
+        let (cases, faults) = cases(&def.tests, &columns);
+        self.faults.extend(faults);
+        self.facts.columns = Some(columns);
         let sinks: Vec<_> = def.sinks.iter().map(|stage| self.sink(stage)).collect();
         let (keys, meant) = self.keys(&schema);
         let replaces = def.dedupe.as_ref().is_some_and(|dedupe| dedupe.on_conflict() == OnConflict::KeepLast) && meant.len() == keys.len();
@@ -319,6 +321,24 @@ impl<'a> Wiring<'a, '_> {
         })
     }
 
+    /// The rules by which rows may be rejected behind the source. `None` where a transform is not the engine's own, as it has names of its own,
+    /// or where `[validate]` is faulty.
+    fn rules(&self, validator: Option<&Validator>) -> Option<Vec<String>> {
+        let def = self.def;
+        if !def.is_validate_whole {
+            return None;
+        }
+        let mut rules: Vec<String> = validator.into_iter().flat_map(Validator::rules).map(str::to_owned).collect();
+        for transform in &def.transforms {
+            let own = REJECTS.iter().find(|(name, _)| *name == transform.type_name.as_str())?;
+            rules.extend(own.1.map(str::to_owned));
+        }
+        if def.has_dedupe {
+            rules.extend(["null_key", "conflict"].map(str::to_owned));
+        }
+        Some(rules)
+    }
+
     /// Notes every place that the pipeline writes to, and that none is written to by two of its parts.
     fn writes(&mut self, sinks: &[Option<(PlannedSink, SinkPart)>], quarantine: Option<&PathBuf>) {
         let def = self.def;
@@ -354,6 +374,7 @@ impl<'a> Wiring<'a, '_> {
         // Shorter than the schedule, so that a run that hangs does not eat the next tick.
         let by_schedule = trigger.and_then(Trigger::period).map_or(LONGEST_RUN, |period| (period / 10).saturating_mul(9).min(LONGEST_RUN));
         Settings {
+            file: self.def.file.path.clone(),
             concurrency: run.concurrency,
             epoch_rows: run.epoch_rows(),
             epoch_interval: run.epoch_interval.0,

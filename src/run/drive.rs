@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pipeline_contract::{Act, Category, Position, RunContext, StageError};
 
+use super::advice::advised;
 use super::epoch::{CommitError, Committed, EpochWriter, Passed, reject_fails};
 use super::worker::{Chunk, Message, Route, Worker};
 use super::{Observer, RunEvent, Settings, broken_by_rows, broken_by_share};
@@ -213,6 +214,7 @@ impl Drive<'_> {
                 return Err(Stop::Fatal(error));
             }
             Err(CommitError::Dropped { lost, done, error }) => {
+                let error = advised(&error, &self.settings.file);
                 for index in done {
                     if let Some(split) = self.record.splits.get_mut(index) {
                         stored(split, &Counts::default(), None, true);
@@ -243,6 +245,7 @@ impl Drive<'_> {
     }
 
     fn fail(&mut self, index: usize, error: &StageError) {
+        let error = &advised(error, &self.settings.file);
         if let Some(split) = self.record.splits.get(index) {
             tracing::error!(split = %split.split.id, category = %error.category, reason = %error, help = error.help.as_deref(), "split failed");
         }
@@ -250,6 +253,7 @@ impl Drive<'_> {
     }
 
     fn note(&mut self, index: usize, error: &StageError) {
+        let error = &advised(error, &self.settings.file);
         if let Some(split) = self.record.splits.get_mut(index) {
             split.status = SplitStatus::Failed;
             split.error = Some(error_record(error));
@@ -265,7 +269,7 @@ impl Drive<'_> {
             Some(Stop::Deadline) => {
                 Some(StageError::transient(Category::Network, "the run's deadline passed").help("raise [run] deadline, or ask less in one run"))
             }
-            Some(Stop::Fatal(error) | Stop::Abort(error)) => Some(error),
+            Some(Stop::Fatal(error) | Stop::Abort(error)) => Some(advised(&error, &self.settings.file)),
         };
         let pending = |split: &&mut SplitRecord| split.status == SplitStatus::Pending;
         if !cancelled {

@@ -6,6 +6,7 @@
 //! - `schedule` decides which ticks run.
 //! - `budget` and `ports` are the engine's side of the contract's ports.
 
+mod advice;
 mod budget;
 mod drive;
 mod epoch;
@@ -27,6 +28,7 @@ use pipeline_contract::{Category, Ports, RunContext, Sink, SinkContext, Source, 
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use advice::advice;
 pub use budget::{CreditStore, SharedBudget};
 pub use epoch::{OpenSink, Preview};
 pub use fill::Fill;
@@ -38,6 +40,7 @@ pub use schedule::Stop;
 use crate::stages::dedupe::{DedupePlan, Deduper};
 use crate::stages::validate::{Limit, OnReject, Validator};
 use crate::state::{Counts, RunRecord, RunStatus, SplitRecord, SplitStatus, Store};
+use advice::advised;
 use drive::Drive;
 use epoch::{EpochWriter, StoredRecords};
 use quarantine::Quarantine;
@@ -88,6 +91,8 @@ pub enum Overrun {
 /// How a pipeline runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The path of its file, for what to do about errors.
+    pub file: PathBuf,
     /// How many splits are read at once.
     pub concurrency: usize,
     /// How many rows make an epoch full.
@@ -356,6 +361,7 @@ impl Engine {
                     self.finish(&mut record, false);
                 }
                 Err(Some(error)) => {
+                    let error = advised(&error, &self.settings.file);
                     tracing::error!(category = %error.category, reason = %error, help = error.help.as_deref(), "the run failed before its first split");
                     record.status = RunStatus::Failed;
                     record.error = Some(drive::error_record(&error));
@@ -423,7 +429,7 @@ impl Engine {
         } else if ended {
             if let Err(error) = self.store.end_run(record) {
                 tracing::error!(%error, "the end of the run could not be recorded now; the next run does it first");
-                record.error.get_or_insert_with(|| drive::error_record(&error));
+                record.error.get_or_insert_with(|| drive::error_record(&advised(&error, &self.settings.file)));
                 record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
                 self.unended.push(record.clone());
             } else if let Err(error) = self.store.prune(self.settings.keep_runs, self.forget_before(now)) {

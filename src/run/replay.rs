@@ -3,6 +3,7 @@
 use pipeline_contract::{Category, Split, StageError, batch_from_json};
 use tokio_util::sync::CancellationToken;
 
+use super::advice::advised;
 use super::drive::error_record;
 use super::epoch::{CommitError, Passed};
 use super::quarantine::StoredReject;
@@ -36,6 +37,7 @@ impl Engine {
         self.writer.run_id.clone_from(&record.run_id);
         self.writer.split_names = record.splits.iter().map(|split| split.split.id.clone()).collect();
         let stored = self.pass_rejects(rejects, &mut record, &mut report).await;
+        let stored = stored.map_err(|error| advised(&error, &self.settings.file));
         if let Err(error) = &stored {
             self.writer.abort().await;
             record.status = RunStatus::Failed;
@@ -111,7 +113,7 @@ impl Engine {
             Err(CommitError::Dropped { error, .. } | CommitError::Undelivered(_, error)) => return Err(error),
             Err(CommitError::Apart(_)) => {
                 return Err(StageError::split(Category::Storage, "a file cannot be written, and nothing was replayed")
-                    .help("`pipeline run` says which; mend that first"));
+                    .help("`pipeline run FILE --once` says which; mend that first"));
             }
         };
         for (index, counts, ..) in &committed.splits {

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use pipeline_contract::{Category, StageError, rfc3339};
 use tokio_util::sync::CancellationToken;
 
+use super::advice::advised;
 use super::{CatchUp, Engine, Overrun, RunRequest};
 use crate::state::{RunRecord, TickRecord, TickStatus};
 
@@ -67,6 +68,7 @@ impl Engine {
                 Ok(true) => {}
                 Ok(false) => return tracing::info!("the trigger has no further tick"),
                 Err(error) => {
+                    let error = advised(&error, &self.settings.file);
                     tracing::error!(reason = %error, help = error.help.as_deref(), "the schedule stands still; tried again in 30 s");
                     tokio::select! {
                         biased;

@@ -1,7 +1,5 @@
 //! Expressions of a pipeline file: compiled, with their faults at the right bytes of the file.
 
-use std::ops::Range;
-
 use pipeline_contract::arrow::Schema;
 use pipeline_contract::{PlanError, Spanned, StageError};
 use pipeline_expr::{EvalError, Expr, ExprError};
@@ -23,27 +21,10 @@ pub(crate) fn unfit(error: &EvalError) -> StageError {
 
 fn in_file(text: &Spanned<String>, faults: Vec<ExprError>) -> Vec<PlanError> {
     let plan_error = |fault: ExprError| {
-        let there = place(text, fault.span.clone());
-        let exact = there != text.span();
-        let mut error = PlanError::new("E040", fault.message).at(there.clone());
-        error.help = fault.help;
-        match fault.replacement.filter(|_| exact) {
-            Some(replacement) => error.suggest(there, replacement),
-            None => error,
-        }
+        let error = PlanError::new("E040", fault.message).at_part(text, fault.span, fault.replacement);
+        PlanError { help: fault.help, ..error }
     };
     faults.into_iter().map(plan_error).collect()
-}
-
-/// Where a part of the text stands in the file. An escape, a multi-line string or a `${NAME}` that was replaced makes text and file
-/// differ in length (always, but for a replacement as long as its form): then the whole value is all that can be pointed at.
-fn place(text: &Spanned<String>, part: Range<usize>) -> Range<usize> {
-    let whole = text.span();
-    if whole.len() == text.len() + 2 && part.start <= part.end && part.end <= text.len() {
-        whole.start + 1 + part.start..whole.start + 1 + part.end
-    } else {
-        whole
-    }
 }
 
 #[cfg(test)]

@@ -138,6 +138,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// A file of which nothing can be told but a fault of its own.
+    pub fn unread(path: &Path, fault: PlanError) -> Self {
+        let file = Arc::new(SourceFile { path: path.to_path_buf(), text: String::new() });
+        Self { path: path.to_path_buf(), file, faults: vec![fault], plan: None, beside: None, facts: Facts::default() }
+    }
+
     /// The pipeline file, and the one beside it, each with its faults.
     pub fn parts(&self) -> impl Iterator<Item = (&SourceFile, &[PlanError])> {
         let own = (self.file.as_ref(), self.faults.as_slice());
@@ -185,10 +191,7 @@ pub fn load_all(registry: &Registry, files: &[PathBuf], env: &Env) -> Vec<Loaded
 pub fn load(registry: &Registry, path: &Path, env: &Env) -> Loaded {
     match config::load(path) {
         Ok(file) => wire(registry, file, env),
-        Err(fault) => {
-            let file = Arc::new(SourceFile { path: path.to_path_buf(), text: String::new() });
-            Loaded { path: path.to_path_buf(), file, faults: vec![fault], plan: None, beside: None, facts: Facts::default() }
-        }
+        Err(fault) => Loaded::unread(path, fault),
     }
 }
 

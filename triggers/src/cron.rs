@@ -41,7 +41,7 @@ impl Plugin for Cron {
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
         let (config, mut faults) = parse_partial::<Config>("trigger \"cron\"", config);
         let Some(config) = config else { return Err(faults) };
-        let schedule = Schedule::parse(&config.schedule).map_err(|fault| faults.push(fault)).ok();
+        let schedule = Schedule::parse(&config.schedule).map_err(|found| faults.extend(found)).ok();
         let zone = match &config.timezone {
             Some(name) => find_zone(name).map_err(|fault| faults.push(fault)).ok(),
             None => Some(Tz::UTC),

@@ -34,23 +34,23 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    pub(crate) fn parse(text: &Spanned<String>) -> Result<Self, PlanError> {
+    pub(crate) fn parse(text: &Spanned<String>) -> Result<Self, Vec<PlanError>> {
         let written = text.trim();
         let fields = if written.starts_with('@') {
             match NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(written)) {
                 Some((_, fields)) => fields,
-                None => return Err(unknown_nickname(text, written)),
+                None => return Err(vec![unknown_nickname(text, written)]),
             }
         } else {
             check_fields(text)?;
             written
         };
-        let cron = parser().parse(fields).map_err(|fault| text.error("E020", format!("`schedule`: {fault}")))?;
+        let cron = parser().parse(fields).map_err(|fault| vec![text.error("E020", format!("`schedule`: {fault}"))])?;
         let named_hours = !fields.split_whitespace().nth(1).is_some_and(|hour| hour.contains('*')) && cron.pattern.hours.values().len() < 24;
         let schedule = Self { cron, named_hours };
         // The calendar repeats itself: what does not happen after 2000 never does.
         if schedule.next(DateTime::from_timestamp(946_684_800, 0).unwrap_or_default().naive_utc(), true).is_none() {
-            return Err(text.error("E020", format!("`schedule`: \"{written}\" never fires: no month has such a day")));
+            return Err(vec![text.error("E020", format!("`schedule`: \"{written}\" never fires: no month has such a day"))]);
         }
         Ok(schedule)
     }
@@ -81,31 +81,30 @@ fn fields(text: &str) -> Vec<(Range<usize>, &str)> {
     text.split_whitespace().map(|field| (place(field)..place(field) + field.len(), field)).collect()
 }
 
-fn check_fields(text: &Spanned<String>) -> Result<(), PlanError> {
+fn check_fields(text: &Spanned<String>) -> Result<(), Vec<PlanError>> {
     let fields = fields(text);
     let wanted = "a schedule has five fields: minute, hour, day of the month, month, day of the week, as \"20 * * * *\"";
     match fields.len() {
-        0 => return Err(text.error("E020", "`schedule` is empty").help(wanted)),
+        0 => return Err(vec![text.error("E020", "`schedule` is empty").help(wanted)]),
         5 => {}
         6 => {
-            return Err(text
-                .error("E020", "`schedule` has six fields: there are no seconds")
-                .help(format!("{wanted}; for less than a minute take `type = \"interval\"`")));
+            let fault = text.error("E020", "`schedule` has six fields: there are no seconds");
+            return Err(vec![fault.help(format!("{wanted}; for less than a minute take `type = \"interval\"`"))]);
         }
-        other => return Err(text.error("E020", format!("`schedule` has {other} fields")).help(wanted)),
+        other => return Err(vec![text.error("E020", format!("`schedule` has {other} fields")).help(wanted)]),
     }
+    let mut faults = Vec::new();
     for (n, ((place, field), (name, range))) in fields.into_iter().zip(FIELDS).enumerate() {
         // Each field alone, among fields that name everything, so that the fault can point at it.
         let alone: Vec<&str> = (0..5).map(|other| if other == n { field } else { "*" }).collect();
         if field.split(',').any(str::is_empty) || parser().parse(&alone.join(" ")).is_err() {
             let article = if name == "hour" { "an" } else { "a" };
             let message = format!("`schedule`: \"{field}\" is not {article} {name}");
-            return Err(PlanError::new("E020", message)
-                .at(text.part(place))
-                .help(format!("{article} {name} is {range}; `*` is every one, `*/5` every fifth, `1-5` a range, `1,3` a list")));
+            let help = format!("{article} {name} is {range}; `*` is every one, `*/5` every fifth, `1-5` a range, `1,3` a list");
+            faults.push(PlanError::new("E020", message).at_part(text, place, None).help(help));
         }
     }
-    Ok(())
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 #[cfg(test)]
@@ -116,9 +115,12 @@ mod tests {
 
     fn parse(text: &str) -> Result<Schedule, String> {
         let quoted = format!("\"{text}\"");
-        Schedule::parse(&Spanned::new(text.into(), 0..text.len() + 2)).map_err(|fault| {
-            let place = fault.span.clone().map(|span| quoted[span].to_owned()).unwrap_or_default();
-            format!("[{place}] {} / {}", fault.message, fault.help.unwrap_or_default())
+        Schedule::parse(&Spanned::new(text.into(), 0..text.len() + 2)).map_err(|faults| {
+            let told = faults.into_iter().map(|fault| {
+                let place = fault.span.clone().map(|span| quoted[span].to_owned()).unwrap_or_default();
+                format!("[{place}] {} / {}", fault.message, fault.help.unwrap_or_default())
+            });
+            told.collect::<Vec<_>>().join("\n")
         })
     }
 
@@ -163,6 +165,15 @@ mod tests {
         starts("0 0 12 * * *", "[\"0 0 12 * * *\"] `schedule` has six fields: there are no seconds / a schedule has five fields: ");
         starts("* * *", "[\"* * *\"] `schedule` has 3 fields / ");
         starts("", "[\"\"] `schedule` is empty / ");
+        let all = parse("61 25 * * mon-fry").err().unwrap_or_default();
+        assert_eq!(
+            all.lines().map(|line| line.split(" / ").next().unwrap()).collect::<Vec<_>>(),
+            [
+                "[61] `schedule`: \"61\" is not a minute",
+                "[25] `schedule`: \"25\" is not an hour",
+                "[mon-fry] `schedule`: \"mon-fry\" is not a day of the week",
+            ]
+        );
         starts("@dayly", "[\"@dayly\"] `schedule`: nothing is called @dayly / did you mean \"@daily\"?");
         starts("@reboot", "[\"@reboot\"] `schedule`: nothing is called @reboot / there are @hourly, ");
         starts("0 0 30 2 *", "[\"0 0 30 2 *\"] `schedule`: \"0 0 30 2 *\" never fires: no month has such a day");

@@ -107,7 +107,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .partition(|(distance, _)| *distance <= length.max(3) / 3);
     let closest = |all: Vec<(usize, &'a str)>| all.into_iter().min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate);
     let longer = |word: &str| word.len() >= 3 && name.starts_with(word);
-    let shorter = |word: &str| length >= 3 && length * 2 >= word.chars().count() && word.starts_with(&name);
+    let shorter = |word: &str| length >= 3 && length * 2 + 1 >= word.chars().count() && word.starts_with(&name);
     closest(slips).or_else(|| closest(words.into_iter().filter(|(_, word)| longer(&word.to_lowercase()) || shorter(&word.to_lowercase())).collect()))
 }
 
@@ -129,6 +129,20 @@ pub fn unknown_key(what: &str, key: &str, span: Range<usize>, known: &[&str]) ->
         None if known.is_empty() => error.help("it has no keys at all"),
         None => error.help(format!("its keys are {}", known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))),
     }
+}
+
+/// E010 for a key that nobody knows, in a table that has the keys `present`: one that is there already is not offered in its stead.
+pub fn unknown_key_beside(what: &str, key: &str, span: Range<usize>, known: &[&str], present: impl Fn(&str) -> bool) -> PlanError {
+    let free: Vec<&str> = known.iter().copied().filter(|name| !present(name)).collect();
+    if nearest(key, free.iter().copied()).is_some() {
+        return unknown_key(what, key, span, &free);
+    }
+    let mut fault = unknown_key(what, key, span, known);
+    if let Some(name) = nearest(key, known.iter().copied()) {
+        fault.suggestion = None;
+        fault = fault.help(format!("`{name}` is there already: take one of the two away"));
+    }
+    fault
 }
 
 /// A table from TOML text: for tests and samples.

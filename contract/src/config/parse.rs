@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::place::{self, Path, found};
 use super::schema::{View, Walk, any_of, untexted};
-use super::{ConfigTable, nearest, unknown_key};
+use super::{ConfigTable, nearest, unknown_key_beside};
 use crate::PlanError;
 
 /// Types a table as `T`, reporting every unknown key, every missing key and every wrong value, each where it stands.
@@ -105,7 +105,16 @@ impl<'s> Typing<'s, '_> {
             PlanError::new("E011", message).help(self.walk.view.describe(path, name))
         } else if message.starts_with("unknown field") {
             let known: Vec<_> = message.split('`').skip(3).step_by(2).collect();
-            unknown_key(&self.walk.name(&path.parent()), name, span.clone(), &known)
+            // A visitor written by hand is told of at its whole table: the key is in there.
+            let table = value.and_then(DeValue::as_table);
+            let key = table.and_then(|table| table.keys().find(|key| key.get_ref() == name));
+            let (what, place) = match key {
+                Some(key) => (self.walk.name(path), key.span()),
+                None => (self.walk.name(&path.parent()), span.clone()),
+            };
+            let present = |name: &str| table.is_some_and(|table| table.contains_key(name));
+            self.walk.faults.push(unknown_key_beside(&what, name, place, &known, present));
+            return;
         } else if self.walk.gone.iter().any(|gone| !path.is_root() && gone.parent() == *path) {
             // It lacks what was taken out of it.
             return;
@@ -113,6 +122,36 @@ impl<'s> Typing<'s, '_> {
             self.wrong_value(message, span, path, value)
         };
         self.walk.faults.push(fault.at(span.clone()));
+    }
+
+    /// How to write a value that is right but for its form: a number in quotes, one entry of a list without brackets.
+    fn otherwise_written(&self, fault: PlanError, span: &Range<usize>, path: &Path, value: &DeValue<'_>) -> PlanError {
+        let kinds = self.walk.view.kinds(path);
+        let plain = |text: &str| !text.is_empty() && span.len() == text.len() + 2;
+        match value {
+            DeValue::String(text) if kinds == ["array"] && plain(text) => {
+                fault.help("a list stands in brackets").suggest(span.clone(), format!("[\"{text}\"]"))
+            }
+            DeValue::String(text) if kinds == ["boolean"] && ["yes", "on", "no", "off"].contains(&text.to_lowercase().as_str()) => {
+                let meant = if ["yes", "on"].contains(&text.to_lowercase().as_str()) { "true" } else { "false" };
+                fault.meant(format_args!("`{meant}`"), meant)
+            }
+            DeValue::String(text) if plain(text) && !kinds.is_empty() => {
+                let meant = DeValue::parse(text).ok().map(toml::Spanned::into_inner);
+                let fits = match meant {
+                    Some(DeValue::Integer(_)) => kinds.contains(&"integer") || kinds.contains(&"number"),
+                    Some(DeValue::Float(_)) => kinds.contains(&"number"),
+                    Some(DeValue::Boolean(_)) => kinds.contains(&"boolean"),
+                    _ => false,
+                };
+                if fits { fault.help("write it without quotes").suggest(span.clone(), text.as_ref()) } else { fault }
+            }
+            DeValue::Table(_) if kinds == ["array"] => match self.walk.what.strip_prefix('[').and_then(|what| what.strip_suffix(']')) {
+                Some(table) if !table.starts_with('[') => fault.help(format!("each has a header of its own: write `[[{table}.{path}]]`")),
+                _ => fault,
+            },
+            _ => fault,
+        }
     }
 
     fn wrong_value(&self, message: &str, span: &Range<usize>, path: &Path, value: Option<&DeValue<'_>>) -> PlanError {
@@ -147,7 +186,7 @@ impl<'s> Typing<'s, '_> {
                 let fault = say(format!("expected {wanted}, found {}", found(value)));
                 match value.as_str().and_then(|text| nearest(text, variants.iter().copied())) {
                     Some(name) => fault.at(span.clone()).meant(format_args!("\"{name}\""), format!("\"{name}\"")),
-                    None => fault,
+                    None => self.otherwise_written(fault.at(span.clone()), span, path, value),
                 }
             }
             _ => match message.split_once("; ") {

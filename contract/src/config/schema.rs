@@ -8,7 +8,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::expansion::Expansions;
 use super::place::{Path, Step, found};
-use super::{nearest, slip, unknown_key};
+use super::{nearest, slip, unknown_key_beside};
 use crate::PlanError;
 
 /// A schema and the definitions that it refers to.
@@ -59,6 +59,11 @@ impl<'s> View<'s> {
         expected(schema)
     }
 
+    /// The JSON types that are taken at `path`.
+    pub(super) fn kinds(self, path: &Path) -> Vec<&'s str> {
+        self.at(path).map(|(schema, _)| types(schema)).unwrap_or_default()
+    }
+
     /// The texts that an enum takes at `path`.
     pub(super) fn variants(self, path: &Path) -> Vec<&'s str> {
         self.at(path).map(|(schema, _)| variants(schema)).unwrap_or_default()
@@ -68,7 +73,12 @@ impl<'s> View<'s> {
     pub(super) fn describe(self, path: &Path, name: &str) -> String {
         let described = self.at(&path.key(name)).and_then(|(schema, field)| field.get("description").or_else(|| schema.get("description")));
         match described.and_then(Value::as_str) {
-            Some(text) => format!("`{name}`: {}", text.lines().next().unwrap_or_default()),
+            Some(text) => {
+                // The first sentence, whose lines are those of a doc comment.
+                let words = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+                let end = words.find(". ").map_or(words.len(), |end| end + 1);
+                format!("`{name}`: {}", &words[..end])
+            }
             None => format!("add `{name} = ...`"),
         }
     }
@@ -242,8 +252,7 @@ impl<'s> Walk<'s> {
             // What stands there already is not what was meant.
             let free: Vec<&str> = known.iter().copied().filter(|name| !table.contains_key(*name)).collect();
             let meant = slip(key.get_ref(), free.iter().copied()).filter(|name| nearest(key.get_ref(), free.iter().copied()) == Some(name));
-            let offered = if nearest(key.get_ref(), free.iter().copied()).is_some() { &free } else { &known };
-            self.faults.push(unknown_key(&self.name(path), key.get_ref(), key.span(), offered));
+            self.faults.push(unknown_key_beside(&self.name(path), key.get_ref(), key.span(), &known, |name| table.contains_key(name)));
             // Its value is looked at as that of the key that was meant, which is not missing then.
             if let (Some((key, value)), Some(meant)) = (table.remove_entry(key.get_ref().as_ref()), meant) {
                 table.insert(toml::Spanned::new(key.span(), meant.to_owned().into()), value);

@@ -149,7 +149,7 @@ expr = "e"
 fn wrong_types_are_said_in_plain_words() {
     let u = "url = \"u\"\n";
     for (line, expected) in [
-        ("top = \"3\"", "E012 [\"3\"] `top`: expected a whole number from 1 to 64, found text \"3\""),
+        ("top = \"3\"", "E012 [\"3\"] `top`: expected a whole number from 1 to 64, found text \"3\" / write it without quotes"),
         ("top = 2.5", "E012 [2.5] `top`: expected a whole number from 1 to 64, found the number 2.5"),
         ("top = 65", "E012 [65] `top`: expected a whole number from 1 to 64, found the whole number 65"),
         ("top = -1", "E012 [-1] `top`: expected a whole number from 1 to 64, found the whole number -1"),
@@ -161,11 +161,11 @@ fn wrong_types_are_said_in_plain_words() {
         ("ratio = \"\"", "E012 [\"\"] `ratio`: expected a number, found an empty text"),
         ("share = 1.5", "E012 [1.5] `share`: expected a number from 0.0 to 1.0, found the number 1.5"),
         ("share = nan", "E012 [nan] `share`: expected a number from 0.0 to 1.0, found the number nan"),
-        ("loud = \"yes\"", "E012 [\"yes\"] `loud`: expected true or false, found text \"yes\""),
+        ("loud = \"yes\"", "E012 [\"yes\"] `loud`: expected true or false, found text \"yes\" / did you mean `true`?"),
         ("loud = 1", "E012 [1] `loud`: expected true or false, found the whole number 1"),
         ("secret = 1", "E012 [1] `secret`: expected text, found the whole number 1"),
         ("secret = 2020-01-01", "E012 [2020-01-01] `secret`: expected text, found the date 2020-01-01"),
-        ("names = \"a\"", "E012 [\"a\"] `names`: expected a list, found text \"a\""),
+        ("names = \"a\"", "E012 [\"a\"] `names`: expected a list, found text \"a\" / a list stands in brackets"),
         ("names = [\"a\", 2]", "E012 [2] `names[1]`: expected text, found the whole number 2"),
         ("counts = [1, 256]", "E012 [256] `counts[1]`: expected a whole number from 0 to 255, found the whole number 256"),
         ("counts = []", "E012 [[]] `counts`: expected a list that is not empty"),
@@ -250,11 +250,10 @@ fn unknown_and_missing_keys_are_reported_at_any_depth() {
             "E012 [3] `rules[1].expr`: expected text, found the whole number 3",
         ],
     );
+    // What is there already is not offered: two of one name are no TOML.
+    check("url = \"u\"\ntop = 3\ntopp = 4", &["E010 [topp] source \"x\" has no key `topp` / `top` is there already: take one of the two away"]);
     // Behind a tag the schema cannot tell which keys there are: serde does.
-    check(
-        "url = \"u\"\nway = { kind = \"page\", sise = 3 }",
-        &["E010 [{ kind = \"page\", sise = 3 }] source \"x\" has no key `sise` / did you mean `size`?"],
-    );
+    check("url = \"u\"\nway = { kind = \"page\", sise = 3 }", &["E010 [sise] `way` in source \"x\" has no key `sise` / did you mean `size`?"]);
     check("url = \"u\"\nway = { kind = \"page\" }", &["E011 [{ kind = \"page\" }] `way` in source \"x\" needs the key `size` / add `size = ...`"]);
 }
 
@@ -292,10 +291,10 @@ name = "b"
             "E012 [\"x\"] `mode`: expected \"keep_first\", \"reject\" or \"keep_last\", found text \"x\"",
             "E011 [{ user = 1, prt = 3, port = 70000 }] `auth` in source \"x\" needs the key `password` / add `password = ...`",
             "E012 [1] `auth.user`: expected text, found the whole number 1",
-            "E010 [prt] `auth` in source \"x\" has no key `prt` / did you mean `port`?",
+            "E010 [prt] `auth` in source \"x\" has no key `prt` / `port` is there already: take one of the two away",
             "E012 [70000] `auth.port`: expected a whole number from 0 to 65535, found the whole number 70000",
             "E012 [\"low\"] `columns.close.min`: expected a number, found text \"low\"",
-            "E012 [\"yes\"] `columns.close.required`: expected true or false, found text \"yes\"",
+            "E012 [\"yes\"] `columns.close.required`: expected true or false, found text \"yes\" / did you mean `true`?",
             "E012 [1] `rules[0].name`: expected text, found the whole number 1",
             "E011 [[[rules]]] `rules[1]` in source \"x\" needs the key `expr` / add `expr = ...`",
         ],

@@ -42,10 +42,10 @@ impl Checker<'_> {
         let names = FUNCTIONS.iter().map(|signature| signature.name);
         let message = if self.is_called(&name_span) { format!("unknown function `{written}`") } else { format!("`{written}` is not supported") };
         let error = ExprError::new(message, name_span);
-        self.fault(match (absent(name), nearest(name, names)) {
+        self.fault(match (absent(name), nearest(name, names.clone())) {
             (Some(why), _) => error.help(why),
             (None, Some(near)) => error.meant(near),
-            (None, None) => error.help("see the table of functions"),
+            (None, None) => error.help(format!("the functions are {}", names.collect::<Vec<_>>().join(", "))),
         });
         Typed::faulty(span)
     }

@@ -142,7 +142,9 @@ impl Checker<'_> {
         }
         let written = self.source.slice(&part.span);
         let written = if written.len() > 40 { "..." } else { written };
+        let is_date = || matches!(written.split('-').map(str::len).collect::<Vec<_>>()[..], [4, 1..=2, 1..=2]);
         let to = match (from, to) {
+            (T::Integer, T::Timestamp) if is_date() => return Some(format!("a date stands in single quotes: '{written}'")),
             (T::Integer | T::Float, T::Timestamp) => return Some(format!("from_unix({written}) or from_unix_ms({written}) is a timestamp")),
             (T::Timestamp, T::Integer | T::Float) => return Some(format!("unix({written}) is the number of seconds since 1970")),
             (T::Text | T::Integer, T::Boolean) => "BOOLEAN",

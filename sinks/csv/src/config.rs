@@ -14,9 +14,11 @@ use crate::time::TimeFormat;
 /// Rows as CSV files, one for each path that the rows name.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["path"]))]
 pub(crate) struct Config {
     /// The file of a row: text with columns in braces, `{coin_id}` for text, integer and boolean columns, `{timestamp:%Y-%m}` (strftime, in
     /// UTC) for timestamps, `{{` and `}}` for braces. Values are made safe as file names; folders are created.
+    #[serde(default = "nowhere")]
     pub(crate) path: Spanned<String>,
     /// The columns to write, in this order: names, or `{ column = "volume_24h", as = "volume" }` to rename one. Default: all columns.
     pub(crate) columns: Option<Spanned<Vec<Spanned<Column>>>>,
@@ -37,6 +39,11 @@ pub(crate) struct Config {
     /// How lines end.
     #[serde(default)]
     pub(crate) line_ending: LineEnding,
+}
+
+/// A path that is missing or faulty, which the schema reports: what else is wrong is looked for all the same.
+fn nowhere() -> Spanned<String> {
+    Spanned::new(String::new(), 0..0)
 }
 
 fn yes() -> bool {
@@ -131,9 +138,10 @@ pub(crate) struct Checked {
 /// Looks at what can be judged without knowing the columns. What is faulty is as if it were not there.
 pub(crate) fn check(config: Config, expansions: &Expansions) -> (Checked, Vec<PlanError>) {
     let mut faults = Vec::new();
-    let mut is_path_known = true;
+    let mut is_path_known = config.path.span() != (0..0);
     let path_written = expansions.at(&config.path.span()).map(|text| text.written.clone());
-    let pieces = template::parse(&config.path).unwrap_or_else(|found| {
+    let parsed = if is_path_known { template::parse(&config.path) } else { Ok(Vec::new()) };
+    let pieces = parsed.unwrap_or_else(|found| {
         faults.extend(
             found.into_iter().map(|f| PlanError::new("E030", f.message).at(within(&config.path, path_written.as_deref(), f.at)).help(f.help)),
         );

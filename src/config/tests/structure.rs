@@ -445,12 +445,24 @@ error[E012]: `top`: expected a whole number of 0 or more, found text "3"
   |
 8 | top = "3"
   |       ^^^
+  |
+help: write it without quotes
+  |
+8 - top = "3"
+8 + top = 3
+  |
 
 error[E012]: `keys`: expected a list that is not empty, found text "a"
   --> crypto.toml:10:8
    |
 10 | keys = "a"
    |        ^^^
+   |
+help: a list stands in brackets
+   |
+10 - keys = "a"
+10 + keys = ["a"]
+   |
 
 error[E011]: `sink` needs the key `type`
   --> crypto.toml:11:1

@@ -329,6 +329,7 @@ impl World {
             shelf: Arc::default(),
             clock: TokioClock::new("2026-05-19T15:37:20Z"),
             settings: Settings {
+                file: "rates.toml".into(),
                 concurrency: 4,
                 epoch_rows: 1000,
                 epoch_interval: Duration::from_secs(10),
