@@ -181,7 +181,7 @@ pub fn report(subject: &Subject<'_>, now: DateTime<Utc>) -> Result<Report, Stage
         let message = format!(
             "the newest data are of {}, {} old: more than {}",
             rfc3339(data.newest),
-            HumanDuration(Duration::from_secs(age.as_secs())),
+            HumanDuration(rounded(age)),
             HumanDuration(limit)
         );
         reasons.push(Reason { code: "stale", health: Health::Unhealthy, message });
@@ -243,6 +243,18 @@ fn does_not_run(fault: &str) -> Reason {
 /// What happened and where: the first two lines of what `check` says.
 fn in_short(fault: &str) -> String {
     fault.lines().take(2).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// No finer than people want to know it.
+fn rounded(age: Duration) -> Duration {
+    let seconds = age.as_secs();
+    let unit = match seconds {
+        0..120 => 1,
+        120..7200 => 60,
+        7200..172_800 => 3600,
+        _ => 86_400,
+    };
+    Duration::from_secs(seconds - seconds % unit)
 }
 
 /// How many of the newest runs failed, one after another.
