@@ -48,6 +48,12 @@ error[E012]: `columns.close.required`: expected true or false, found text "yes"
   |
 5 | required = "yes"
   |            ^^^^^
+  |
+help: did you mean `true`?
+  |
+5 - required = "yes"
+5 + required = true
+  |
 "#,
     );
 }
