@@ -3,8 +3,10 @@
 //!
 //! Freshness is judged by the data that are stored, not by the process: a run that succeeds and brings nothing new makes nothing fresh.
 
+mod missing;
 mod report;
 mod summary;
 
+pub use missing::find_missing;
 pub use report::{Data, Expected, Gaps, Health, LastRun, Reason, Report, Subject, report};
-pub use summary::{split_status, summary};
+pub use summary::{refused_json, split_status, summary};
