@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use pipeline_contract::{Clock, Ports, StageError, Trigger, Window};
+use pipeline_contract::{Ports, Window};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{self, OpenState};
 use super::trial::{self, Trial};
+use super::watcher::Watcher;
 use super::{App, CliError, Format, Global, exit, logging, output, progress, signals};
-use crate::notify::Notifier;
 use crate::plan::Plan;
 use crate::record::Recorder;
 use crate::run::{Engine, RunRequest};
-use crate::state::{RunRecord, RunStatus, Store};
-use crate::watch::{Expected, Report, Subject, report};
+use crate::state::{RunRecord, RunStatus};
+use crate::watch::Held;
 use crate::workspace::instant;
 
 #[derive(clap::Args, Debug)]
@@ -101,8 +101,9 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
     }
     let cancel = signals::shutdown();
     for (path, plan, state) in opened {
-        let job =
-            Job { state, ports: ports.clone(), format: args.format, quiet: global.quiet > 0, record: args.record.clone(), cancel: cancel.clone() };
+        let twin = if plan.notify.is_empty() || plan.expected.held != Held::Rows { None } else { files::twin(app, &path)? };
+        let (format, quiet, record) = (args.format, global.quiet > 0, args.record.clone());
+        let job = Job { state, ports: ports.clone(), format, quiet, record, cancel: cancel.clone(), twin };
         tasks.spawn(async move {
             let ended = if once { job.once(plan, window).await } else { job.scheduled(plan).await };
             ended.map_err(|error| error.about(&path))
@@ -137,18 +138,20 @@ struct Job {
     quiet: bool,
     record: Option<PathBuf>,
     cancel: CancellationToken,
+    /// The pipeline wired once more, where what it stored has to be read back to tell how new it is.
+    twin: Option<Plan>,
 }
 
 impl Job {
-    fn engine(&self, plan: Plan) -> Result<Engine, CliError> {
-        let observer = progress::observer(&plan.parts.name, self.quiet);
+    fn engine(&self, plan: Plan, watcher: &Watcher) -> Result<Engine, CliError> {
+        let observer = watcher.observer(progress::observer(&plan.parts.name, self.quiet));
         Ok(Engine::new(plan.parts, Arc::clone(&self.state.store), self.ports.clone(), self.state.dir.clone(), observer)?)
     }
 
-    async fn once(self, plan: Plan, window: Option<Window>) -> Result<u8, CliError> {
+    async fn once(mut self, plan: Plan, window: Option<Window>) -> Result<u8, CliError> {
         let name = plan.parts.name.to_string();
-        let watcher = Watcher::new(&plan, &self);
-        let mut engine = self.engine(plan)?;
+        let watcher = Watcher::new(&plan, self.twin.take(), &self.state, &self.ports);
+        let mut engine = self.engine(plan, &watcher)?;
         engine.resume(&self.cancel, false).await?;
         if self.cancel.is_cancelled() {
             return Ok(exit::PARTIAL);
@@ -172,11 +175,11 @@ impl Job {
         kept.map(|()| code)
     }
 
-    async fn scheduled(self, plan: Plan) -> Result<u8, CliError> {
+    async fn scheduled(mut self, plan: Plan) -> Result<u8, CliError> {
         let name = plan.parts.name.to_string();
         let format = self.format;
-        let watcher = Watcher::new(&plan, &self);
-        let mut engine = self.engine(plan)?;
+        let watcher = Watcher::new(&plan, self.twin.take(), &self.state, &self.ports);
+        let mut engine = self.engine(plan, &watcher)?;
         let mut stdout_gone = false;
         let (wake, over) = (Notify::new(), CancellationToken::new());
         let run = async {
@@ -196,55 +199,11 @@ impl Job {
             tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => {}
-                () = watcher.notifier.watch(|| watcher.look(), &wake, &over) => {}
+                () = watcher.notifier.watch(&watcher, &wake, &over) => {}
             }
         };
         tokio::join!(run, tell);
         Ok(exit::OK)
-    }
-}
-
-/// Looks at a pipeline from beside it, and tells its webhooks.
-struct Watcher {
-    name: Arc<str>,
-    notifier: Notifier,
-    store: Arc<dyn Store>,
-    trigger: Arc<dyn Trigger>,
-    expected: Expected,
-    clock: Arc<dyn Clock>,
-}
-
-impl Watcher {
-    fn new(plan: &Plan, job: &Job) -> Self {
-        Self {
-            name: Arc::clone(&plan.parts.name),
-            notifier: Notifier::new(plan.notify.clone(), Arc::clone(&job.state.store), job.ports.clone()),
-            store: Arc::clone(&job.state.store),
-            trigger: Arc::clone(&plan.parts.trigger),
-            expected: plan.expected.clone(),
-            clock: Arc::clone(&job.ports.clock),
-        }
-    }
-
-    fn look(&self) -> Result<Report, StageError> {
-        let subject = Subject {
-            name: &self.name,
-            store: self.store.as_ref(),
-            trigger: self.trigger.as_ref(),
-            expected: &self.expected,
-            newest: None,
-            gaps: None,
-            fault: None,
-            down: false,
-        };
-        report(&subject, self.clock.now())
-    }
-
-    /// Tells once, of a run that was asked for by hand or by cron.
-    async fn tell(&self) {
-        let over = CancellationToken::new();
-        over.cancel();
-        self.notifier.watch(|| self.look(), &Notify::new(), &over).await;
     }
 }
 

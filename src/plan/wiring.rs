@@ -11,13 +11,12 @@ use pipeline_contract::{
 };
 
 use super::together::{Facts, Write};
-use super::{Columns, Outline, Plan, PlannedSink, Registry, binding, budget, cases, odd};
+use super::{Columns, Outline, Plan, PlannedSink, Registry, binding, budget, cases, expected, odd};
 use crate::config::{self, PipelineDef, StageDef};
 use crate::run::{CatchUp, Overrun, Parts, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
 use crate::stages::transforms::REJECTS;
 use crate::stages::validate::{OnReject, Validator};
-use crate::watch::Expected;
 
 /// The longest that a run may take when the pipeline file does not say.
 const LONGEST_RUN: Duration = Duration::from_secs(3600);
@@ -89,6 +88,9 @@ impl<'a> Wiring<'a, '_> {
                 self.facts.asked = Some(asked);
             }
         }
+        let stored = planned.iter().flatten().next().map(|(sink, _)| sink.plan.stored.clone());
+        let (expected, faults) = expected::expected(&def.expect, &schema, &keys, stored.as_deref(), trigger.as_deref(), source.as_deref());
+        self.faults.extend(faults);
         self.faults.extend(odd::warnings(def, trigger.as_deref(), source.as_deref(), &settings, validator.as_ref().and_then(|v| v.as_deref())));
         let (planned, parts): (Vec<_>, Vec<_>) = planned.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
         if Doubt::about(&schema) || def.sinks.is_empty() {
@@ -96,7 +98,7 @@ impl<'a> Wiring<'a, '_> {
         }
         let dedupe = self.dedupe(&schema, &keys, planned.first().map(|sink: &PlannedSink| sink.plan.stored.as_slice()).unwrap_or_default());
         let binding = binding(&keys, &schema, &planned, quarantine.as_ref());
-        let expected = expected(&schema, &keys, trigger.as_deref()?, source.as_deref()?);
+        let expected = expected?;
         let parts = Parts {
             name: Arc::from(def.name.as_str()),
             settings,
@@ -398,18 +400,6 @@ impl<'a> Wiring<'a, '_> {
             abort: validate.and_then(|v| v.limits.abort()),
         }
     }
-}
-
-/// What a pipeline should look like when its file does not say.
-fn expected(schema: &Schema, keys: &[String], trigger: &dyn Trigger, source: &dyn Source) -> Expected {
-    let is_time = |name: &&String| schema.field_with_name(name).is_ok_and(|field| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp));
-    let mut times = keys.iter().filter(is_time);
-    let (Some(time), None) = (times.next(), times.next()) else { return Expected::default() };
-    let step = source.step();
-    // A row is there a step after its time at the earliest, and one run that fails is no reason to wake anybody.
-    let max_age =
-        trigger.period().map(|period| period.saturating_mul(if step.is_some() { 2 } else { 3 }).saturating_add(step.unwrap_or_default() * 2));
-    Expected { time: Some(time.clone()), series: keys.iter().filter(|key| *key != time).cloned().collect(), step, max_age }
 }
 
 /// Does a fault follow from what is in doubt about the columns, which has a fault of its own?

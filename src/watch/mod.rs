@@ -3,8 +3,10 @@
 //!
 //! Freshness is judged by the data that are stored, not by the process: a run that succeeds and brings nothing new makes nothing fresh.
 
+mod coverage;
 mod report;
 mod summary;
 
-pub use report::{Data, Expected, Gaps, Health, LastRun, Reason, Report, Subject, report};
+pub use coverage::{Accepted, Coverage, Found};
+pub use report::{Data, Expected, Gaps, Health, Held, LastRun, REFUSED, Reason, Report, Subject, age, report};
 pub use summary::{split_status, summary};
