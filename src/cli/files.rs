@@ -126,6 +126,11 @@ pub(crate) fn plans(app: &App, global: &Global, paths: &[PathBuf]) -> Result<Vec
     Ok(loaded.into_iter().filter_map(|file| file.plan.map(|plan| (file.path, plan))).collect())
 }
 
+/// The plan of a file that was checked, once more.
+pub(crate) fn twin(app: &App, path: &Path) -> Result<Option<Plan>, CliError> {
+    Ok(load_all(app, &[path.to_path_buf()])?.into_iter().find_map(|file| file.plan))
+}
+
 /// The plan of one file.
 pub(crate) fn plan_of(app: &App, global: &Global, path: &Path) -> Result<Plan, CliError> {
     let mut plans = plans(app, global, &[path.to_path_buf()])?;

@@ -26,6 +26,7 @@ mod status;
 mod test;
 mod transport;
 mod trial;
+mod watcher;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -125,7 +126,7 @@ async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
         Command::Check(check) => check::main(app, &args.global, check).await,
         Command::Test(test) => test::main(app, &args.global, test),
         Command::Read(read) => read::main(app, &args.global, read).await.map_err(|error| error.about(&read.file)),
-        Command::Status(status) => status::main(app, &args.global, status),
+        Command::Status(status) => status::main(app, &args.global, status).await,
         Command::Rejects(rejects) => rejects::main(app, &args.global, rejects).await.map_err(|error| error.about(&rejects.file)),
         Command::Notify(notify) => notify::main(app, &args.global, notify).await.map_err(|error| error.about(&notify.file)),
         Command::State(state) => state::main(app, &args.global, state).await.map_err(|error| error.about(state.file())),

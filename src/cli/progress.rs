@@ -44,7 +44,7 @@ pub(crate) fn observer(pipeline: &str, quiet: bool) -> Observer {
                     bar.set_position(*done as u64);
                 }
             }
-            RunEvent::Committed { rows } => {
+            RunEvent::Committed { rows, .. } => {
                 if let Some(bar) = current.as_ref() {
                     bar.set_message(format!("{} rows stored", rows.written));
                 }

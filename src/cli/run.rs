@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use pipeline_contract::{Clock, Ports, Refusal, StageError, Trigger, Window, rfc3339};
+use pipeline_contract::{Ports, Refusal, Window, rfc3339};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::files::{self, OpenState};
 use super::trial::{self, Trial};
+use super::watcher::Watcher;
 use super::{App, CliError, Format, Global, exit, logging, output, progress, signals};
-use crate::notify::Notifier;
 use crate::plan::Plan;
 use crate::record::Recorder;
 use crate::run::{Engine, FindMissing, RunRequest};
-use crate::state::{RunRecord, RunStatus, Store};
-use crate::watch::{Expected, Report, Subject, find_missing, refused_json, report};
+use crate::state::{RunRecord, RunStatus};
+use crate::watch::{HOW_TO_TELL, Held, NOT_TOLD, find_missing, refused_json};
 use crate::workspace::instant;
 
 /// So many gaps that cannot be filled are shown to people.
@@ -110,8 +110,9 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
     }
     let cancel = signals::shutdown();
     for (path, plan, state, find) in opened {
-        let job =
-            Job { state, ports: ports.clone(), format: args.format, quiet: global.quiet > 0, record: args.record.clone(), cancel: cancel.clone() };
+        let twin = if plan.notify.is_empty() || plan.expected.held != Held::Rows { None } else { files::twin(app, &path)? };
+        let (format, quiet, record) = (args.format, global.quiet > 0, args.record.clone());
+        let job = Job { state, ports: ports.clone(), format, quiet, record, cancel: cancel.clone(), twin };
         tasks.spawn(async move {
             let ended = match find {
                 Some(find) => job.fill(plan, &find).await,
@@ -131,10 +132,7 @@ fn finder(plan: &Plan) -> Result<FindMissing, CliError> {
         let windows = plan.parts.source.capabilities().windows;
         return Err(CliError::config(text).help(windows.then(|| "`--from` and `--to` ask for a whole window of the past".to_owned())));
     }
-    find_missing(&plan.expected).ok_or_else(|| {
-        CliError::config("what is missing cannot be told, as nobody says how far apart its rows should be (--fill-gaps)")
-            .help(Some("say so by `step = \"1h\"` in [expect], and have the time of a row in the `keys` of [dedupe]".to_owned()))
-    })
+    find_missing(&plan.expected).ok_or_else(|| CliError::config(format!("{} (--fill-gaps)", NOT_TOLD)).help(Some(HOW_TO_TELL.to_owned())))
 }
 
 /// The worst of all exit codes: failed before configuration before partial before ok. What ends a pipeline is told when it ends.
@@ -163,18 +161,20 @@ struct Job {
     quiet: bool,
     record: Option<PathBuf>,
     cancel: CancellationToken,
+    /// The pipeline wired once more, where what it stored has to be read back to tell how new it is.
+    twin: Option<Plan>,
 }
 
 impl Job {
-    fn engine(&self, plan: Plan) -> Result<Engine, CliError> {
-        let observer = progress::observer(&plan.parts.name, self.quiet);
+    fn engine(&self, plan: Plan, watcher: &Watcher) -> Result<Engine, CliError> {
+        let observer = watcher.observer(progress::observer(&plan.parts.name, self.quiet));
         Ok(Engine::new(plan.parts, Arc::clone(&self.state.store), self.ports.clone(), self.state.dir.clone(), observer)?)
     }
 
-    async fn once(self, plan: Plan, window: Option<Window>) -> Result<u8, CliError> {
+    async fn once(mut self, plan: Plan, window: Option<Window>) -> Result<u8, CliError> {
         let name = plan.parts.name.to_string();
-        let watcher = Watcher::new(&plan, &self);
-        let mut engine = self.engine(plan)?;
+        let watcher = Watcher::new(&plan, self.twin.take(), &self.state, &self.ports);
+        let mut engine = self.engine(plan, &watcher)?;
         engine.resume(&self.cancel, false).await?;
         if self.cancel.is_cancelled() {
             return Ok(exit::PARTIAL);
@@ -193,10 +193,10 @@ impl Job {
         kept.map(|()| code(&record))
     }
 
-    async fn fill(self, plan: Plan, find: &FindMissing) -> Result<u8, CliError> {
+    async fn fill(mut self, plan: Plan, find: &FindMissing) -> Result<u8, CliError> {
         let name = plan.parts.name.to_string();
-        let watcher = Watcher::new(&plan, &self);
-        let mut engine = self.engine(plan)?;
+        let watcher = Watcher::new(&plan, self.twin.take(), &self.state, &self.ports);
+        let mut engine = self.engine(plan, &watcher)?;
         // It may fill some of them.
         engine.resume(&self.cancel, false).await?;
         if self.cancel.is_cancelled() {
@@ -231,11 +231,11 @@ impl Job {
         Ok(code(&record))
     }
 
-    async fn scheduled(self, plan: Plan) -> Result<u8, CliError> {
+    async fn scheduled(mut self, plan: Plan) -> Result<u8, CliError> {
         let name = plan.parts.name.to_string();
         let format = self.format;
-        let watcher = Watcher::new(&plan, &self);
-        let mut engine = self.engine(plan)?;
+        let watcher = Watcher::new(&plan, self.twin.take(), &self.state, &self.ports);
+        let mut engine = self.engine(plan, &watcher)?;
         let mut stdout_gone = false;
         let (wake, over) = (Notify::new(), CancellationToken::new());
         let run = async {
@@ -255,55 +255,11 @@ impl Job {
             tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => {}
-                () = watcher.notifier.watch(|| watcher.look(), &wake, &over) => {}
+                () = watcher.notifier.watch(&watcher, &wake, &over) => {}
             }
         };
         tokio::join!(run, tell);
         Ok(exit::OK)
-    }
-}
-
-/// Looks at a pipeline from beside it, and tells its webhooks.
-struct Watcher {
-    name: Arc<str>,
-    notifier: Notifier,
-    store: Arc<dyn Store>,
-    trigger: Arc<dyn Trigger>,
-    expected: Expected,
-    clock: Arc<dyn Clock>,
-}
-
-impl Watcher {
-    fn new(plan: &Plan, job: &Job) -> Self {
-        Self {
-            name: Arc::clone(&plan.parts.name),
-            notifier: Notifier::new(plan.notify.clone(), Arc::clone(&job.state.store), job.ports.clone()),
-            store: Arc::clone(&job.state.store),
-            trigger: Arc::clone(&plan.parts.trigger),
-            expected: plan.expected.clone(),
-            clock: Arc::clone(&job.ports.clock),
-        }
-    }
-
-    fn look(&self) -> Result<Report, StageError> {
-        let subject = Subject {
-            name: &self.name,
-            store: self.store.as_ref(),
-            trigger: self.trigger.as_ref(),
-            expected: &self.expected,
-            newest: None,
-            gaps: None,
-            fault: None,
-            down: false,
-        };
-        report(&subject, self.clock.now())
-    }
-
-    /// Tells once, of a run that was asked for by hand or by cron.
-    async fn tell(&self) {
-        let over = CancellationToken::new();
-        over.cancel();
-        self.notifier.watch(|| self.look(), &Notify::new(), &over).await;
     }
 }
 

@@ -9,6 +9,7 @@
 mod broken;
 mod env;
 mod expand;
+mod expect;
 mod notify;
 mod part;
 mod schema;
@@ -29,6 +30,7 @@ use pipeline_contract::{BuildContext, ConfigTable, Draft, Expansions, PlanError,
 
 pub use crate::diagnostic::SourceFile;
 pub use env::Env;
+pub use expect::ExpectConfig;
 pub use schema::schema;
 pub use sections::{parse, parse_tests};
 pub use tables::{CatchUp, DedupeDef, LogConfig, LogFormat, LogLevel, Overrun, RunConfig, TriggerPolicy};
@@ -95,6 +97,8 @@ pub struct PipelineDef<'a> {
     pub dedupe: Option<DedupeDef>,
     /// There is a table `[dedupe]`, faulty or not.
     pub has_dedupe: bool,
+    /// What should be stored by now.
+    pub expect: ExpectConfig,
     /// Where they go. Empty only where a fault says so.
     pub sinks: Vec<StageDef<'a>>,
     /// What must become of rows, by example: those with which nothing is wrong.

@@ -4,6 +4,7 @@ use pipeline_contract::{Descriptor, Kind};
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value, json};
 
+use super::expect::ExpectConfig;
 use super::notify::NotifyDef;
 use super::sections::{Head, KEYS};
 use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
@@ -25,6 +26,7 @@ pub fn schema(plugins: &[Descriptor]) -> Value {
         ("run", table::<RunConfig>("run", &mut definitions)),
         ("validate", table::<ValidateConfig>("validate", &mut definitions)),
         ("dedupe", table::<DedupeDef>("dedupe", &mut definitions)),
+        ("expect", table::<ExpectConfig>("expect", &mut definitions)),
     ] {
         properties.insert(key.to_owned(), table);
     }

@@ -10,6 +10,7 @@ use toml_parser::lexer::TokenKind;
 use super::broken::{Broken, syntax_faults};
 use super::env::Env;
 use super::expand::expand;
+use super::expect::ExpectConfig;
 use super::notify::NotifyDef;
 use super::tables::{DedupeDef, LogConfig, RunConfig, SHORTEST_MEMORY, TriggerPolicy};
 use super::test::{self, TestDef, TestFile};
@@ -19,8 +20,8 @@ use crate::notify::Target;
 use crate::stages::validate::ValidateConfig;
 
 /// Every key that may stand at the top, in the order in which files have them.
-pub(super) const KEYS: [&str; 12] =
-    ["name", "description", "log", "notify", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink", "test"];
+pub(super) const KEYS: [&str; 13] =
+    ["name", "description", "log", "notify", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink", "expect", "test"];
 
 const WHAT: &str = "the pipeline file";
 
@@ -132,6 +133,7 @@ impl<'a> Sections<'a> {
         });
         let has_dedupe = self.root.contains_key("dedupe");
         let dedupe = self.section("dedupe", DedupeDef::parse);
+        let expect = self.section("expect", ExpectConfig::parse).unwrap_or_default();
         let (trigger, policy) = self.trigger();
         let source = self.one("source", "where rows come from");
         let transforms = self.many("transforms");
@@ -152,6 +154,7 @@ impl<'a> Sections<'a> {
             is_validate_whole,
             validate_span,
             dedupe,
+            expect,
             has_dedupe,
             sinks,
             tests,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, header};
-use pipeline_contract::{Ports, StageError, TransportFault, rfc3339};
+use pipeline_contract::{Ports, StageError, TransportFault, async_trait, rfc3339};
 
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,16 @@ const LOOK: Duration = Duration::from_secs(60);
 /// After a message that could not be sent at all, that target is left alone for so long.
 const PAUSE: Duration = Duration::from_secs(300);
 
+/// Who looks at a pipeline.
+#[async_trait]
+pub trait Look: Send + Sync {
+    /// What is known of it now.
+    ///
+    /// # Errors
+    /// When its state or its rows cannot be read.
+    async fn look(&self) -> Result<Report, StageError>;
+}
+
 /// Who tells the news of one pipeline.
 pub struct Notifier {
     targets: Vec<Target>,
@@ -36,6 +46,11 @@ impl Notifier {
     /// News go to these targets; what was told is remembered in the pipeline's state.
     pub fn new(targets: Vec<Target>, store: Arc<dyn Store>, ports: Ports) -> Self {
         Self { targets, store, ports, resting: Mutex::default() }
+    }
+
+    /// Is there nobody to tell?
+    pub fn is_idle(&self) -> bool {
+        self.targets.is_empty()
     }
 
     /// Tells what is news in this report. A target that cannot be reached is warned of in the log and tried again later: never an error of
@@ -72,14 +87,13 @@ impl Notifier {
         Ok(())
     }
 
-    /// Looks and tells: now, each time that `wake` says so, once a minute, and a last time when `cancel` does. `look` may block for as long as
-    /// reading the state takes.
-    pub async fn watch(&self, look: impl Fn() -> Result<Report, StageError>, wake: &tokio::sync::Notify, cancel: &CancellationToken) {
+    /// Looks and tells: now, each time that `wake` says so, once a minute, and a last time when `cancel` does.
+    pub async fn watch(&self, look: &dyn Look, wake: &tokio::sync::Notify, cancel: &CancellationToken) {
         if self.targets.is_empty() {
             return;
         }
         loop {
-            match look() {
+            match look.look().await {
                 Ok(report) => self.tell(&report).await,
                 Err(error) => tracing::warn!(reason = %error, "what should be told of this pipeline cannot be read now; tried again in a minute"),
             }

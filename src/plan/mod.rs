@@ -2,6 +2,7 @@
 
 mod budget;
 mod cases;
+mod expected;
 mod odd;
 mod registry;
 #[cfg(test)]

@@ -11,13 +11,13 @@ use pipeline_contract::{
 };
 
 use super::together::{Facts, Write};
-use super::{Columns, Outline, Plan, PlannedSink, Registry, binding, budget, cases, odd};
+use super::{Columns, Outline, Plan, PlannedSink, Registry, binding, budget, cases, expected, odd};
 use crate::config::{self, PipelineDef, StageDef};
 use crate::run::{CatchUp, FindMissing, Overrun, Parts, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
 use crate::stages::transforms::REJECTS;
 use crate::stages::validate::{OnReject, Validator};
-use crate::watch::{Expected, find_missing};
+use crate::watch::{Expected, HOW_TO_TELL, NOT_TOLD, find_missing};
 
 /// The longest that a run may take when the pipeline file does not say.
 const LONGEST_RUN: Duration = Duration::from_secs(3600);
@@ -79,6 +79,7 @@ impl<'a> Wiring<'a, '_> {
         self.facts.columns = Some(columns);
         let sinks: Vec<_> = def.sinks.iter().map(|stage| self.sink(stage)).collect();
         let (keys, meant) = self.keys(&schema);
+        let is_key_known = meant.len() == keys.len() && def.has_dedupe == def.dedupe.is_some() && !Doubt::about(&schema);
         let replaces = def.dedupe.as_ref().is_some_and(|dedupe| dedupe.on_conflict() == OnConflict::KeepLast) && meant.len() == keys.len();
         let planned = self.plan_sinks(sinks, &SinkInput { schema: Arc::clone(&schema), keys: meant, replaces });
         let quarantine = self.quarantine();
@@ -90,6 +91,11 @@ impl<'a> Wiring<'a, '_> {
                 self.facts.asked = Some(asked);
             }
         }
+        let stored = planned.iter().flatten().next().map(|(sink, _)| sink.plan.stored.clone());
+        let (expected, faults) = expected::expected(&def.expect, &schema, &keys, stored.as_deref(), trigger.as_deref(), source.as_deref());
+        self.faults.extend(faults);
+        // Of a key that is in doubt there is another fault.
+        let find_missing = expected.as_ref().filter(|_| is_key_known).and_then(|expected| self.find_missing(fill, expected));
         self.faults.extend(odd::warnings(def, trigger.as_deref(), source.as_deref(), &settings, validator.as_ref().and_then(|v| v.as_deref())));
         let (planned, parts): (Vec<_>, Vec<_>) = planned.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
         if Doubt::about(&schema) || def.sinks.is_empty() {
@@ -97,8 +103,7 @@ impl<'a> Wiring<'a, '_> {
         }
         let dedupe = self.dedupe(&schema, &keys, planned.first().map(|sink: &PlannedSink| sink.plan.stored.as_slice()).unwrap_or_default());
         let binding = binding(&keys, &schema, &planned, quarantine.as_ref());
-        let expected = expected(&schema, &keys, trigger.as_deref()?, source.as_deref()?);
-        let find_missing = self.find_missing(fill, &expected);
+        let expected = expected?;
         let parts = Parts {
             name: Arc::from(def.name.as_str()),
             settings,
@@ -334,8 +339,7 @@ impl<'a> Wiring<'a, '_> {
         let fill = fill?;
         let find = find_missing(expected);
         if find.is_none() {
-            let fault = fill.error("E012", "`fill_gaps`: nobody says how far apart rows should be, so that none is missing");
-            self.faults.push(fault.help("say so by `step = \"1h\"` in [expect], and have the time of a row in the `keys` of [dedupe]"));
+            self.faults.push(fill.error("E012", format!("`fill_gaps`: {NOT_TOLD}")).help(HOW_TO_TELL));
         }
         find
     }
@@ -426,18 +430,6 @@ impl<'a> Wiring<'a, '_> {
             abort: validate.and_then(|v| v.limits.abort()),
         }
     }
-}
-
-/// What a pipeline should look like when its file does not say.
-fn expected(schema: &Schema, keys: &[String], trigger: &dyn Trigger, source: &dyn Source) -> Expected {
-    let is_time = |name: &&String| schema.field_with_name(name).is_ok_and(|field| ColumnType::of(field.data_type()) == Some(ColumnType::Timestamp));
-    let mut times = keys.iter().filter(is_time);
-    let (Some(time), None) = (times.next(), times.next()) else { return Expected::default() };
-    let step = source.step();
-    // A row is there a step after its time at the earliest, and one run that fails is no reason to wake anybody.
-    let max_age =
-        trigger.period().map(|period| period.saturating_mul(if step.is_some() { 2 } else { 3 }).saturating_add(step.unwrap_or_default() * 2));
-    Expected { time: Some(time.clone()), series: keys.iter().filter(|key| *key != time).cloned().collect(), step, max_age }
 }
 
 /// Does a fault follow from what is in doubt about the columns, which has a fault of its own?

@@ -240,7 +240,7 @@ impl Drive<'_> {
             }
         }
         if !committed.splits.is_empty() {
-            (self.observer)(&RunEvent::Committed { rows: self.record.rows });
+            (self.observer)(&RunEvent::Committed { rows: self.record.rows, chunks: committed.chunks.clone() });
         }
     }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::quarantine::{Quarantine, Rejected};
 use super::worker::{Chunk, StagedReject};
 use crate::stages::dedupe::Deduper;
-use crate::state::{Counts, EpochCommit, RejectHash, SplitRecord, Store};
+use crate::state::{ChunkKey, Counts, EpochCommit, RejectHash, SplitRecord, Store};
 
 /// How often a decided commit is tried in one run before the run gives up; the next run goes on with it.
 const COMMIT_TRIES: u32 = 5;
@@ -80,6 +80,8 @@ struct Outcome {
 pub(crate) struct Committed {
     /// For each split: the rows that are stored now, where it stands, whether it is done.
     pub(crate) splits: Vec<(usize, Counts, Option<Position>, bool)>,
+    /// The chunks of what dedupe holds that it changed.
+    pub(crate) chunks: Vec<ChunkKey>,
 }
 
 /// Why an epoch could not be committed.
@@ -396,7 +398,7 @@ impl EpochWriter {
         run_rows: &Counts,
         records: impl Fn(usize, &Counts, Option<&Position>, bool) -> SplitRecord,
     ) -> Result<Committed, CommitError> {
-        let committed = self.summary();
+        let mut committed = self.summary();
         if self.passed.is_empty() {
             return Ok(committed);
         }
@@ -458,6 +460,7 @@ impl EpochWriter {
             }
         }
         self.epoch = epoch;
+        committed.chunks = commit.dedupe.chunks.iter().map(|(key, _)| key.clone()).collect();
         if let Some(deduper) = &mut self.deduper {
             deduper.committed();
         }
@@ -547,6 +550,6 @@ impl EpochWriter {
                 None => splits.push((item.split, outcome.rows, outcome.position.clone(), item.complete)),
             }
         }
-        Committed { splits }
+        Committed { splits, chunks: Vec::new() }
     }
 }

@@ -44,7 +44,7 @@ pub use schedule::Stop;
 
 use crate::stages::dedupe::{DedupePlan, Deduper};
 use crate::stages::validate::{Limit, OnReject, Validator};
-use crate::state::{Counts, RunRecord, RunStatus, SplitRecord, SplitStatus, Store};
+use crate::state::{ChunkKey, Counts, RunRecord, RunStatus, SplitRecord, SplitStatus, Store};
 use advice::advised;
 use drive::Drive;
 use epoch::{EpochWriter, StoredRecords};
@@ -183,6 +183,8 @@ pub enum RunEvent {
     Committed {
         /// The run's stored rows.
         rows: Counts,
+        /// The chunks of what dedupe holds that it changed.
+        chunks: Vec<ChunkKey>,
     },
     /// The run is over.
     Ended,

@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use pipeline_contract::{Gap, HumanDuration, StageError, Trigger, rfc3339};
 use serde::Serialize;
 
+use super::Accepted;
+
 use crate::run::status_name;
 use crate::state::{Counts, ErrorRecord, RunRecord, RunStatus, Store};
 
@@ -25,6 +27,24 @@ pub struct Expected {
     pub step: Option<Duration>,
     /// Newest data that are older than this are stale.
     pub max_age: Option<Duration>,
+    /// Gaps before this do not count.
+    pub since: Option<DateTime<Utc>>,
+    /// Holes that are known.
+    pub accept: Vec<Accepted>,
+    /// Where what is stored is looked up.
+    pub held: Held,
+}
+
+/// Where it is looked up what is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Held {
+    /// Nowhere: no column says of what time rows are.
+    #[default]
+    Unknown,
+    /// In what dedupe holds: keys are these series and this time.
+    Keys,
+    /// In the rows themselves, which are read back: slower.
+    Rows,
 }
 
 /// What the verdict is made from.
@@ -178,12 +198,8 @@ pub fn report(subject: &Subject<'_>, now: DateTime<Utc>) -> Result<Report, Stage
     });
     if let (Some(data), Some(limit)) = (data.as_ref().filter(|data| data.stale), subject.expected.max_age) {
         let age = (now - data.newest).to_std().unwrap_or_default();
-        let message = format!(
-            "the newest data are of {}, {} old: more than {}",
-            rfc3339(data.newest),
-            HumanDuration(rounded(age)),
-            HumanDuration(limit)
-        );
+        let message =
+            format!("the newest data are of {}, {} old: more than {}", rfc3339(data.newest), HumanDuration(self::age(age)), HumanDuration(limit));
         reasons.push(Reason { code: "stale", health: Health::Unhealthy, message });
     }
     let gaps = subject.gaps.zip(subject.expected.step).map(|(gaps, step)| Gaps {
@@ -245,8 +261,8 @@ fn in_short(fault: &str) -> String {
     fault.lines().take(2).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// No finer than people want to know it.
-fn rounded(age: Duration) -> Duration {
+/// How old something is, no finer than people want to know it.
+pub fn age(age: Duration) -> Duration {
     let seconds = age.as_secs();
     let unit = match seconds {
         0..120 => 1,

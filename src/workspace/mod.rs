@@ -1,6 +1,7 @@
 //! Pipeline files of a folder, read and checked together, and the state that belongs to each: what the command line and [`crate::serve`]
 //! both stand on.
 
+mod lookout;
 mod rows;
 mod states;
 
@@ -15,6 +16,7 @@ use crate::plan::{self, Facts, Plan, Registry};
 use crate::state::OpenError;
 use crate::testing::Case;
 
+pub use lookout::Lookout;
 pub use rows::{StoredRows, Wanted, csv_cell, instant};
 pub use states::{OpenState, UNFINISHED, bind, fits, lock, open_state, peek_dir, ports, state_dir};
 

@@ -72,7 +72,7 @@ error[E010]: the pipeline file has no key `schedule`
 2 | schedule = "x"
   | ^^^^^^^^
   |
-  = help: its keys are `name`, `description`, `log`, `notify`, `run`, `trigger`, `source`, `transforms`, `validate`, `dedupe`, `sink`, `test`
+  = help: its keys are `name`, `description`, `log`, `notify`, `run`, `trigger`, `source`, `transforms`, `validate`, `dedupe`, `sink`, `expect`, `test`
 "#,
     );
 }
@@ -432,7 +432,7 @@ error[E010]: the pipeline file has no key `version`
 2 | version = 2
   | ^^^^^^^
   |
-  = help: its keys are `name`, `description`, `log`, `notify`, `run`, `trigger`, `source`, `transforms`, `validate`, `dedupe`, `sink`, `test`
+  = help: its keys are `name`, `description`, `log`, `notify`, `run`, `trigger`, `source`, `transforms`, `validate`, `dedupe`, `sink`, `expect`, `test`
 
 error[E012]: `catch_up`: expected "none", "latest" or "all", found text "never"
  --> crypto.toml:5:12

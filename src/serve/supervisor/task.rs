@@ -70,7 +70,7 @@ fn observer(fleet: &Arc<Fleet>, member: &Arc<Member>) -> Observer {
             fleet.metrics.read(&member.name, *took);
             member.update(|live| live.run.iter_mut().for_each(|(_, _, read, _)| *read = *done));
         }
-        RunEvent::Committed { rows } => member.update(|live| live.run.iter_mut().for_each(|(.., stored)| *stored = *rows)),
+        RunEvent::Committed { rows, .. } => member.update(|live| live.run.iter_mut().for_each(|(.., stored)| *stored = *rows)),
         RunEvent::Ended => member.update(|live| live.run = None),
     })
 }

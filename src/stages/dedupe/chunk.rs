@@ -59,6 +59,11 @@ impl Chunk {
         self.times.first().copied().zip(self.times.last().copied())
     }
 
+    /// The times, oldest first.
+    pub(super) fn into_times(self) -> Vec<i64> {
+        self.times
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.times.len() * 9 + 32);
         bytes.push(VERSION);

@@ -19,6 +19,7 @@ use arrow::array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::NullBuffer;
 use pipeline_contract::{ColumnType, StageError, arrow};
+use serde_json::Value;
 
 const NULL: u8 = 0;
 const BOOLEAN: u8 = 1;
@@ -90,6 +91,34 @@ impl<'a> Column<'a> {
             _ => false,
         };
         if empty || self.nulls().is_some_and(|nulls| nulls.is_null(row)) { into.push(NULL) } else { self.key(row, into) }
+    }
+}
+
+/// Takes one value off key bytes: the reverse of [`Column::key`]. `None` when there is none.
+pub(super) fn take(rest: &mut &[u8]) -> Option<Value> {
+    let (tag, after) = rest.split_first()?;
+    *rest = after;
+    let mut fixed = || {
+        let (bytes, after) = rest.split_first_chunk::<8>()?;
+        *rest = after;
+        Some(*bytes)
+    };
+    match *tag {
+        BOOLEAN => {
+            let (value, after) = rest.split_first()?;
+            *rest = after;
+            Some(Value::Bool(*value != 0))
+        }
+        INTEGER => fixed().map(|bytes| i64::from_be_bytes(bytes).into()),
+        FLOAT => fixed().map(|bytes| f64::from_be_bytes(bytes).into()),
+        TIMESTAMP => fixed().map(|bytes| super::held::timestamp(i64::from_be_bytes(bytes))),
+        TEXT => {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            let (text, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+            *rest = after;
+            Some(std::str::from_utf8(text).ok()?.into())
+        }
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@
 //! Keys with one timestamp are a series and a time, kept in chunks; all others are rows of a table, which is slower.
 
 mod chunk;
+mod held;
 mod key;
 mod keyed;
 mod layout;
@@ -24,6 +25,7 @@ use pipeline_contract::{ColumnType, Reject, StageError, arrow, cell_json, row_js
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::held::{series, times};
 use self::keyed::Keyed;
 use self::layout::{Layout, Place, Rows, Seen};
 use self::series::Series;

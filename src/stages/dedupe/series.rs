@@ -334,7 +334,7 @@ fn fitting_width(series: &[Option<u32>], times: &[i64]) -> i64 {
     i64::try_from(*distance).unwrap_or(i64::MAX).saturating_mul(TIMES).clamp(NARROWEST, WIDEST)
 }
 
-fn damaged(what: String) -> StageError {
+pub(super) fn damaged(what: String) -> StageError {
     StageError::operator(Category::Storage, format!("the state's dedupe keys are damaged: {what}"))
         .help("`pipeline state rebuild` makes them anew from what is stored")
 }
