@@ -11,7 +11,7 @@
 //! 6. [`record`] keeps what the network answered, and answers from what was kept.
 //! 7. [`testing`] runs the tests that a pipeline file has, through the same engine in a world of their own.
 //! 8. [`workspace`] is a folder of pipeline files, read and checked together, and the state of each.
-//! 9. [`watch`] judges from the state whether a pipeline is well; [`serve`] runs a folder of them and answers over HTTP.
+//! 9. [`watch`] judges from the state whether a pipeline is well; [`serve`] runs a folder of them and answers over HTTP; [`notify`] tells a webhook.
 //! 10. [`cli`] is the program: one file a command.
 //!
 //! What a plugin promises and is promised is the crate `pipeline-contract`. No plugin is known here: the binary's `main.rs` lists them.
@@ -19,6 +19,7 @@
 pub mod cli;
 pub mod config;
 pub mod diagnostic;
+pub mod notify;
 pub mod plan;
 pub mod record;
 pub mod run;

@@ -8,6 +8,7 @@ mod files;
 mod list;
 mod logging;
 mod new;
+mod notify;
 mod options;
 mod output;
 mod plan;
@@ -126,6 +127,7 @@ async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
         Command::Read(read) => read::main(app, &args.global, read).await,
         Command::Status(status) => status::main(app, &args.global, status),
         Command::Rejects(rejects) => rejects::main(app, &args.global, rejects).await,
+        Command::Notify(notify) => notify::main(app, &args.global, notify).await,
         Command::State(state) => state::main(app, &args.global, state).await,
         Command::List(list) => list::main(app, list),
         Command::Explain(explain) => explain::main(app, explain),
@@ -222,6 +224,8 @@ pub(crate) enum Command {
     Rejects(rejects::RejectsArgs),
     /// Show what a pipeline remembers, or derive it anew from what is stored
     State(state::StateArgs),
+    /// Send a message to the webhooks of a pipeline, to see that it arrives
+    Notify(notify::NotifyArgs),
     /// List the plugins
     List(list::ListArgs),
     /// Show a plugin's options and a sample

@@ -106,6 +106,8 @@ pub struct Settings {
     pub overrun: Overrun,
     /// How many runs and ticks are remembered.
     pub keep_runs: usize,
+    /// For how long they are remembered; `None` when only their number counts.
+    pub keep_for: Option<Duration>,
     /// What becomes of rejects.
     pub on_reject: OnReject,
     /// A warning is given beyond this.
@@ -422,7 +424,7 @@ impl Engine {
                 record.error.get_or_insert_with(|| drive::error_record(&error));
                 record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
                 self.unended.push(record.clone());
-            } else if let Err(error) = self.store.prune(self.settings.keep_runs) {
+            } else if let Err(error) = self.store.prune(self.settings.keep_runs, self.forget_before(now)) {
                 tracing::warn!(%error, "old runs could not be forgotten");
             }
         }
@@ -452,6 +454,11 @@ impl Engine {
             error = record.error.as_ref().map(|e| e.message.as_str()),
             "run finished"
         );
+    }
+
+    /// Runs that ended before this are forgotten.
+    fn forget_before(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        now.checked_sub_signed(chrono::Duration::from_std(self.settings.keep_for?).ok()?)
     }
 
     /// Once a process what its predecessor left, and at each run what the last commit left.

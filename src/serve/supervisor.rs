@@ -212,7 +212,7 @@ impl<'a> Supervisor<'a> {
             live: std::sync::Mutex::new(live),
         });
         self.fleet.put(Arc::clone(&member));
-        task::refresh(&self.fleet, &member);
+        task::refresh(&self.fleet, &member, None);
         Ok(member)
     }
 

@@ -26,11 +26,7 @@ pub(super) struct Wanted {
 }
 
 /// The newest rejects, the newest first.
-pub(super) async fn list(
-    State(fleet): State<Arc<Fleet>>,
-    Named(member): Named,
-    Asked(wanted): Asked<Wanted>,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(fleet): State<Arc<Fleet>>, Named(member): Named, Asked(wanted): Asked<Wanted>) -> Result<Json<Value>, Problem> {
     let most = limit(wanted.limit, 100, 10_000)?;
     blocking(move || {
         let mut kept = Newest { member: &member, all: wanted.all, most, total: 0, kept: VecDeque::new(), waiting: Vec::new() };

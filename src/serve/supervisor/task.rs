@@ -2,6 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::notify::Notifier;
 use crate::run::{Engine, Observer, Parts, RunEvent, Stop};
 use crate::serve::newest::newest;
 use crate::serve::{Fleet, Member};
@@ -44,17 +48,31 @@ impl Work {
             Err(error) => return Done::Ran { state, ran: false, failed: Some(error.into()) },
         };
         engine.ask_through(counted);
+        let notifier = Notifier::new(member.plan.notify.clone(), Arc::clone(&state.store), fleet.ports.clone());
+        let (wake, over) = (Arc::new(Notify::new()), CancellationToken::new());
         let mut ran = false;
-        engine
-            .run_until(&stop, |record| {
-                ran = true;
-                asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                member.update(|live| live.run = None);
-                fleet.metrics.ran(&member.name, record);
-                fleet.changed(&member.name);
-                refresh(&fleet, &member);
-            })
-            .await;
+        let run = async {
+            engine
+                .run_until(&stop, |record| {
+                    ran = true;
+                    asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    member.update(|live| live.run = None);
+                    fleet.metrics.ran(&member.name, record);
+                    refresh(&fleet, &member, Some(&wake));
+                })
+                .await;
+            over.cancel();
+        };
+        // Whoever stops it knows that it is stopped, and whoever takes over tells: no webhook is waited for then.
+        let tell = async {
+            tokio::select! {
+                biased;
+                () = stop.idle.cancelled() => {}
+                () = notifier.watch(|| member.report(fleet.ports.clock.now()), &wake, &over) => {}
+            }
+        };
+        tokio::join!(run, tell);
+        drop(engine);
         Done::Ran { state, ran, failed: None }
     }
 }
@@ -75,15 +93,16 @@ fn observer(fleet: &Arc<Fleet>, member: &Arc<Member>) -> Observer {
     })
 }
 
-/// Looks anew at what is stored, beside everything else.
-pub(super) fn refresh(fleet: &Arc<Fleet>, member: &Arc<Member>) {
-    let (fleet, member) = (Arc::clone(fleet), Arc::clone(member));
+/// Looks anew at what is stored, beside everything else, and wakes who waits for it.
+pub(super) fn refresh(fleet: &Arc<Fleet>, member: &Arc<Member>, wake: Option<&Arc<Notify>>) {
+    let (fleet, member, wake) = (Arc::clone(fleet), Arc::clone(member), wake.cloned());
     let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || match runtime.block_on(newest(&member, &fleet.ports)) {
-        Ok(newest) => {
-            member.update(|live| live.newest = newest);
-            fleet.changed(&member.name);
+    tokio::task::spawn_blocking(move || {
+        match runtime.block_on(newest(&member, &fleet.ports)) {
+            Ok(newest) => member.update(|live| live.newest = newest),
+            Err(error) => tracing::warn!(pipeline = %member.name, reason = %error, "what is stored could not be looked at"),
         }
-        Err(error) => tracing::warn!(pipeline = %member.name, reason = %error, "what is stored could not be looked at"),
+        fleet.changed(&member.name);
+        wake.iter().for_each(|wake| wake.notify_one());
     });
 }

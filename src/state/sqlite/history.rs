@@ -199,17 +199,35 @@ pub(super) fn ticks(tx: &Transaction<'_>, limit: usize) -> rusqlite::Result<Vec<
     tx.prepare_cached("SELECT * FROM tick ORDER BY tick DESC LIMIT ?1")?.query_map([at_most(limit)], tick_of)?.collect()
 }
 
-pub(super) fn prune(tx: &Transaction<'_>, keep: usize) -> rusqlite::Result<()> {
+pub(super) fn prune(tx: &Transaction<'_>, keep: usize, before: Option<DateTime<Utc>>) -> rusqlite::Result<()> {
     // The newest that goes. What it costs follows what goes, not what stays.
-    let newest = |query: &str| tx.prepare_cached(query)?.query_row([at_most(keep)], |row| row.get::<_, i64>(0)).optional();
-    if let Some(seq) = newest("SELECT seq FROM run ORDER BY seq DESC LIMIT 1 OFFSET ?1")? {
+    let counted = |query: &str| tx.prepare_cached(query)?.query_row([at_most(keep)], |row| row.get::<_, i64>(0)).optional();
+    let run = counted("SELECT seq FROM run ORDER BY seq DESC LIMIT 1 OFFSET ?1")?;
+    if let Some(seq) = run.max(aged(tx, "SELECT seq, tick FROM run ORDER BY seq", before)?) {
         let open = Name(RunStatus::Open);
         tx.prepare_cached("DELETE FROM split WHERE run IN (SELECT seq FROM run WHERE seq <= ?1 AND status <> ?2)")?.execute(params![seq, open])?;
         tx.prepare_cached("DELETE FROM run WHERE seq <= ?1 AND status <> ?2")?.execute(params![seq, open])?;
     }
-    if let Some(tick) = newest("SELECT tick FROM tick ORDER BY tick DESC LIMIT 1 OFFSET ?1")? {
+    let tick = counted("SELECT tick FROM tick ORDER BY tick DESC LIMIT 1 OFFSET ?1")?;
+    if let Some(tick) = tick.max(aged(tx, "SELECT tick, until FROM tick ORDER BY tick", before)?) {
         let running = Name(TickStatus::Running);
         tx.prepare_cached("DELETE FROM tick WHERE tick <= ?1 AND status <> ?2")?.execute(params![tick, running])?;
     }
     Ok(())
+}
+
+/// Of a query of numbers and instants, the oldest first: the number before the first that is not too old. The last never goes.
+fn aged(tx: &Transaction<'_>, query: &str, before: Option<DateTime<Utc>>) -> rusqlite::Result<Option<i64>> {
+    let Some(before) = before else { return Ok(None) };
+    let mut select = tx.prepare_cached(query)?;
+    let mut rows = select.query([])?;
+    let (mut gone, mut last) = (None, None);
+    while let Some(row) = rows.next()? {
+        gone = last;
+        if row.get::<_, Micros>(1)?.0 >= before {
+            break;
+        }
+        last = Some(row.get(0)?);
+    }
+    Ok(gone)
 }
