@@ -178,12 +178,8 @@ pub fn report(subject: &Subject<'_>, now: DateTime<Utc>) -> Result<Report, Stage
     });
     if let (Some(data), Some(limit)) = (data.as_ref().filter(|data| data.stale), subject.expected.max_age) {
         let age = (now - data.newest).to_std().unwrap_or_default();
-        let message = format!(
-            "the newest data are of {}, {} old: more than {}",
-            rfc3339(data.newest),
-            HumanDuration(rounded(age)),
-            HumanDuration(limit)
-        );
+        let message =
+            format!("the newest data are of {}, {} old: more than {}", rfc3339(data.newest), HumanDuration(rounded(age)), HumanDuration(limit));
         reasons.push(Reason { code: "stale", health: Health::Unhealthy, message });
     }
     let gaps = subject.gaps.zip(subject.expected.step).map(|(gaps, step)| Gaps {
