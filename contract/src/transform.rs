@@ -27,6 +27,12 @@ pub trait Transform: Send + Sync {
         Vec::new()
     }
 
+    /// The column of its input that holds what `column` of its output holds, value for value, once it is planned; `None` where there is none, or
+    /// where nobody can tell. By this, what is missing from the stored rows is asked for in the source's words.
+    fn origin(&self, _column: &str) -> Option<String> {
+        None
+    }
+
     /// The transform of one split: its memory, if it has any, lives as long as the split.
     fn start(&self, split: &Split) -> Box<dyn TransformRun>;
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use pipeline_contract::{Ports, Window};
+use pipeline_contract::{Ports, Refusal, Window, rfc3339};
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +16,13 @@ use super::watcher::Watcher;
 use super::{App, CliError, Format, Global, exit, logging, output, progress, signals};
 use crate::plan::Plan;
 use crate::record::Recorder;
-use crate::run::{Engine, RunRequest};
+use crate::run::{Engine, FindMissing, RunRequest};
 use crate::state::{RunRecord, RunStatus};
-use crate::watch::Held;
+use crate::watch::{Held, find_missing, refused_json};
 use crate::workspace::instant;
+
+/// So many gaps that cannot be filled are shown to people.
+const SHOWN: usize = 10;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RunArgs {
@@ -46,6 +50,9 @@ pub(crate) struct RunArgs {
     /// Ask for data before this time (RFC 3339, or a date in UTC); one run
     #[arg(long, value_parser = instant, value_name = "TIME")]
     to: Option<DateTime<Utc>>,
+    /// Ask for what is missing from what is stored, and for nothing else; one run
+    #[arg(long, conflicts_with_all = ["once", "dry_run", "replay", "record", "from", "to"])]
+    fill_gaps: bool,
     /// How the summary of a run is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -65,7 +72,9 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
         return Err(CliError::config(format!("{}: its source cannot read a window of the past (--from, --to)", path.display())));
     }
     let dry = args.dry_run || args.replay.is_some();
-    let once = args.once || dry || window.is_some();
+    let once = args.once || dry || window.is_some() || args.fill_gaps;
+    let finders = plans.iter().map(|(path, plan)| args.fill_gaps.then(|| finder(plan).map_err(|error| error.about(path))).transpose());
+    let finders: Vec<Option<FindMissing>> = finders.collect::<Result<_, _>>()?;
     if args.record.is_some() && !once {
         return Err(CliError::config("--record keeps one run").help(Some("add --dry-run, --once, or --from and --to".to_owned())));
     }
@@ -95,21 +104,38 @@ pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u
     }
     // All states are opened before anything runs: a fault of one is told before any of them has written.
     let mut opened = Vec::new();
-    for (path, plan) in plans {
+    for ((path, plan), find) in plans.into_iter().zip(finders) {
         let state = files::open_state(global, &plan, &path).map_err(|error| error.about(&path))?;
-        opened.push((path, plan, state));
+        opened.push((path, plan, state, find));
     }
     let cancel = signals::shutdown();
-    for (path, plan, state) in opened {
+    for (path, plan, state, find) in opened {
         let twin = if plan.notify.is_empty() || plan.expected.held != Held::Rows { None } else { files::twin(app, &path)? };
         let (format, quiet, record) = (args.format, global.quiet > 0, args.record.clone());
         let job = Job { state, ports: ports.clone(), format, quiet, record, cancel: cancel.clone(), twin };
         tasks.spawn(async move {
-            let ended = if once { job.once(plan, window).await } else { job.scheduled(plan).await };
+            let ended = match find {
+                Some(find) => job.fill(plan, &find).await,
+                None if once => job.once(plan, window).await,
+                None => job.scheduled(plan).await,
+            };
             ended.map_err(|error| error.about(&path))
         });
     }
     Ok(join(tasks, color).await)
+}
+
+/// What finds the gaps of a pipeline whose source can fill some.
+fn finder(plan: &Plan) -> Result<FindMissing, CliError> {
+    if !plan.parts.source.fills() {
+        let text = format!("its source \"{}\" cannot ask for what is missing (--fill-gaps)", plan.outline.source);
+        let windows = plan.parts.source.capabilities().windows;
+        return Err(CliError::config(text).help(windows.then(|| "`--from` and `--to` ask for a whole window of the past".to_owned())));
+    }
+    find_missing(&plan.expected).ok_or_else(|| {
+        CliError::config("what is missing cannot be told, as nobody says how far apart its rows should be (--fill-gaps)")
+            .help(Some("say so by `step = \"1h\"` in [expect], and have the time of a row in the `keys` of [dedupe]".to_owned()))
+    })
 }
 
 /// The worst of all exit codes: failed before configuration before partial before ok. What ends a pipeline is told when it ends.
@@ -167,12 +193,45 @@ impl Job {
         if let Err(error) = print(&name, &record, self.format) {
             error.print(false);
         }
-        let code = match record.status {
-            RunStatus::Ok => exit::OK,
-            RunStatus::Failed => exit::FAILED,
-            RunStatus::Partial | RunStatus::Interrupted | RunStatus::Open => exit::PARTIAL,
+        kept.map(|()| code(&record))
+    }
+
+    async fn fill(mut self, plan: Plan, find: &FindMissing) -> Result<u8, CliError> {
+        let name = plan.parts.name.to_string();
+        let watcher = Watcher::new(&plan, self.twin.take(), &self.state, &self.ports);
+        let mut engine = self.engine(plan, &watcher)?;
+        // It may fill some of them.
+        engine.resume(&self.cancel, false).await?;
+        if self.cancel.is_cancelled() {
+            return Ok(exit::PARTIAL);
+        }
+        let missing = find(self.state.store.as_ref())?;
+        engine.forget_filled(&missing.gaps)?;
+        if missing.gaps.is_empty() {
+            match self.format {
+                Format::Json => output::line(
+                    &json!({"pipeline": name, "run_id": null, "status": "ok", "cause": "fill", "splits": [], "refused": [], "error": null})
+                        .to_string(),
+                )?,
+                Format::Text => output::line(&format!("{name}: nothing is missing"))?,
+            }
+            return Ok(exit::OK);
+        }
+        let request = engine.now_missing(missing);
+        let record = engine.run(&request, &self.cancel).await;
+        watcher.tell().await;
+        let printed = match self.format {
+            Format::Json => {
+                let mut summary = output::summary(&name, &record);
+                summary["refused"] = refused_json(engine.refused());
+                output::line(&summary.to_string())
+            }
+            Format::Text => output::line(&format!("{}{}", output::summary_text(&name, &record), refused_text(engine.refused()))),
         };
-        kept.map(|()| code)
+        if let Err(error) = printed {
+            error.print(false);
+        }
+        Ok(code(&record))
     }
 
     async fn scheduled(mut self, plan: Plan) -> Result<u8, CliError> {
@@ -212,4 +271,27 @@ fn print(name: &str, record: &RunRecord, format: Format) -> Result<(), CliError>
         Format::Json => output::line(&output::summary(name, record).to_string()),
         Format::Text => output::line(&output::summary_text(name, record)),
     }
+}
+
+fn code(record: &RunRecord) -> u8 {
+    match record.status {
+        RunStatus::Ok => exit::OK,
+        RunStatus::Failed => exit::FAILED,
+        RunStatus::Partial | RunStatus::Interrupted | RunStatus::Open => exit::PARTIAL,
+    }
+}
+
+/// Lines for what could not be filled.
+fn refused_text(refused: &[Refusal]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for Refusal { gap, reason } in refused.iter().take(SHOWN) {
+        let series: Vec<String> = gap.series.iter().map(|(column, value)| format!("{column} = {value}")).collect();
+        let (from, to, series) = (rfc3339(gap.from), rfc3339(gap.to), series.join(", "));
+        let _ = write!(text, "\n  not filled: {series}{}{from} to {to}, {} rows: {reason}", if series.is_empty() { "" } else { ", " }, gap.missing);
+    }
+    if let Some(more) = refused.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        let _ = write!(text, "\n  not filled: {more} more; --format json lists them all");
+    }
+    text
 }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::{App, CliError, Format, Global, exit, files, output};
 use crate::plan::Plan;
-use crate::run::status_name;
-use crate::state::{RunRecord, Store, TickRecord, TickStatus};
-use crate::watch::{Health, REFUSED, Report, Subject, age, report};
+use crate::run::{refusals, status_name};
+use crate::state::{RunRecord, TickRecord, TickStatus};
+use crate::watch::{Health, Report, Subject, age, report};
 use crate::workspace::{Lookout, csv_cell};
 
 /// So many gaps are listed for people, the newest.
@@ -48,7 +48,7 @@ pub(crate) async fn main(app: &App, global: &Global, args: &StatusArgs) -> Resul
             fault: None,
             down: false,
         };
-        let seen = Seen { report: report(&subject, Utc::now())?, gaps: found.gaps.unwrap_or_default(), refused: refused(store.as_ref())? };
+        let seen = Seen { report: report(&subject, Utc::now())?, gaps: found.gaps.unwrap_or_default(), refused: refusals(store.as_ref())? };
         worst = worst.max(seen.report.status);
         match args.format {
             Format::Json => output::line(&as_json(&path, &plan, &seen, &runs, &ticks).to_string())?,
@@ -75,11 +75,6 @@ impl Seen {
         let same = |refusal: &&Refusal| refusal.gap.series == gap.series && refusal.gap.from < gap.to && gap.from < refusal.gap.to;
         self.refused.iter().find(same).map(|refusal| refusal.reason.as_str())
     }
-}
-
-/// What the source said it cannot fill. A note of another version is none.
-fn refused(store: &dyn Store) -> Result<Vec<Refusal>, CliError> {
-    Ok(store.note(REFUSED)?.and_then(|note| serde_json::from_value(note).ok()).unwrap_or_default())
 }
 
 fn next_tick(plan: &Plan) -> Option<String> {

@@ -30,6 +30,9 @@ pub struct RunConfig {
     pub keep_runs: u64,
     /// ... and for how long, whichever is less. If not given, only their number counts.
     pub keep_for: Option<Spanned<HumanDuration>>,
+    /// After a run that the trigger fired, what is missing from what is stored is asked for in a run of its own, where the source can. A gap that stays
+    /// is asked for again after 1 hour, 6 hours, a day, and then once a week.
+    pub fill_gaps: Option<Spanned<bool>>,
 }
 
 /// Shorter than this nobody could look back over a night.
@@ -44,6 +47,7 @@ impl Default for RunConfig {
             deadline: None,
             keep_runs: 10_000,
             keep_for: None,
+            fill_gaps: None,
         }
     }
 }

@@ -13,10 +13,11 @@ use pipeline_contract::{
 use super::together::{Facts, Write};
 use super::{Columns, Outline, Plan, PlannedSink, Registry, binding, budget, cases, expected, odd};
 use crate::config::{self, PipelineDef, StageDef};
-use crate::run::{CatchUp, Overrun, Parts, Settings, SinkPart};
+use crate::run::{CatchUp, FindMissing, Overrun, Parts, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
 use crate::stages::transforms::REJECTS;
 use crate::stages::validate::{OnReject, Validator};
+use crate::watch::{Expected, find_missing};
 
 /// The longest that a run may take when the pipeline file does not say.
 const LONGEST_RUN: Duration = Duration::from_secs(3600);
@@ -55,6 +56,7 @@ impl<'a> Wiring<'a, '_> {
         let trigger = self.trigger();
         let settings = self.settings(trigger.as_deref());
         let (source, mut schema) = self.source();
+        let fill = self.fills(source.as_deref());
         let mut stage_inputs = Vec::new();
         let mut transforms = Vec::new();
         for stage in &def.transforms {
@@ -99,6 +101,7 @@ impl<'a> Wiring<'a, '_> {
         let dedupe = self.dedupe(&schema, &keys, planned.first().map(|sink: &PlannedSink| sink.plan.stored.as_slice()).unwrap_or_default());
         let binding = binding(&keys, &schema, &planned, quarantine.as_ref());
         let expected = expected?;
+        let find_missing = self.find_missing(fill, &expected);
         let parts = Parts {
             name: Arc::from(def.name.as_str()),
             settings,
@@ -110,6 +113,7 @@ impl<'a> Wiring<'a, '_> {
             sinks: parts,
             quarantine: quarantine.clone(),
             stage_inputs,
+            find_missing,
         };
         let name = |stage: &Option<StageDef<'_>>| stage.as_ref().map(|stage| stage.type_name.to_string()).unwrap_or_default();
         let transforms = def.transforms.iter().map(|stage| stage.type_name.to_string()).collect();
@@ -312,6 +316,31 @@ impl<'a> Wiring<'a, '_> {
                 None
             }
         }
+    }
+
+    /// Should runs fill gaps? Where they should and the source cannot is a fault.
+    fn fills(&mut self, source: Option<&dyn Source>) -> Option<&'a Spanned<bool>> {
+        let asked = self.def.run.fill_gaps.as_ref().filter(|asked| ***asked)?;
+        if source?.fills() {
+            return Some(asked);
+        }
+        if let Some(stage) = &self.def.source {
+            let text = format!("`fill_gaps`: the source \"{}\" cannot ask for what is missing", stage.type_name.as_str());
+            let fault = asked.error("E012", text).related(stage.type_name.span(), "this source cannot ask for a window of one series");
+            self.faults.push(fault.help("take the line away"));
+        }
+        None
+    }
+
+    /// What finds the gaps that are to be filled.
+    fn find_missing(&mut self, fill: Option<&Spanned<bool>>, expected: &Expected) -> Option<FindMissing> {
+        let fill = fill?;
+        let find = find_missing(expected);
+        if find.is_none() {
+            let fault = fill.error("E012", "`fill_gaps`: nobody says how far apart rows should be, so that none is missing");
+            self.faults.push(fault.help("say so by `step = \"1h\"` in [expect], and have the time of a row in the `keys` of [dedupe]"));
+        }
+        find
     }
 
     fn quarantine(&self) -> Option<PathBuf> {

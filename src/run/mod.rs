@@ -3,6 +3,7 @@
 //! - [`Engine`] runs one pipeline: one run at a time, or by its trigger until stopped.
 //! - `drive` takes one run from its splits to its last commit; `worker` reads one split; `epoch` commits.
 //! - `fill` copies to a sink what another holds; `replay` takes rejects through the pipeline again.
+//! - `gaps` asks the source for what is missing.
 //! - `schedule` decides which ticks run.
 //! - `budget` and `ports` are the engine's side of the contract's ports.
 
@@ -11,6 +12,7 @@ mod budget;
 mod drive;
 mod epoch;
 mod fill;
+mod gaps;
 mod ports;
 mod quarantine;
 mod replay;
@@ -24,7 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use pipeline_contract::{Category, Ports, RunContext, Sink, SinkContext, Source, Split, StageError, Transform, Trigger, Window, rfc3339};
+use pipeline_contract::{
+    Category, Filling, Ports, Refusal, RunContext, Sink, SinkContext, Source, Split, StageError, Transform, Trigger, Window, rfc3339,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -32,6 +36,7 @@ pub use advice::advice;
 pub use budget::{CreditStore, SharedBudget};
 pub use epoch::{OpenSink, Preview};
 pub use fill::Fill;
+pub use gaps::{FindMissing, Missing, refusals};
 pub use ports::{RealClock, RealRandom};
 pub use quarantine::{QUARANTINE, QuarantineFile, StoredReject, adopt_quarantine};
 pub use replay::ReplayReport;
@@ -153,6 +158,8 @@ pub struct Parts {
     pub quarantine: Option<PathBuf>,
     /// The columns that enter each transform, and last those that enter validation: for the replay of rejects.
     pub stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
+    /// What finds the gaps that scheduled runs fill; `None` when they fill none.
+    pub find_missing: Option<FindMissing>,
 }
 
 /// Something that happened in a run, for progress bars.
@@ -195,6 +202,41 @@ pub struct RunRequest {
     pub scheduled: bool,
     /// What part of the past is asked for.
     pub window: Option<Window>,
+    /// What is missing and asked for, and nothing else.
+    pub missing: Option<Missing>,
+    /// It may take so long, and no longer than the settings say.
+    pub within: Option<Duration>,
+}
+
+impl RunRequest {
+    /// A run that the trigger fires.
+    pub fn scheduled(tick: DateTime<Utc>) -> Self {
+        Self { tick, scheduled: true, window: None, missing: None, within: None }
+    }
+
+    fn cause(&self) -> &'static str {
+        match (self.scheduled, self.window, &self.missing) {
+            (.., Some(_)) => FILL,
+            (true, ..) => SCHEDULE,
+            (false, Some(_), _) => "backfill",
+            (false, None, _) => "once",
+        }
+    }
+}
+
+/// The cause of a run that its trigger fired.
+const SCHEDULE: &str = "schedule";
+/// The cause of a run that asks for what is missing.
+const FILL: &str = "fill";
+
+/// Why a run was not begun.
+enum NotBegun {
+    /// It was told to stop.
+    Cancelled,
+    /// Nothing of what is missing can be had.
+    Refused(StageError),
+    /// Its splits are not known.
+    Failed(StageError),
 }
 
 /// One pipeline, ready to run.
@@ -212,6 +254,9 @@ pub struct Engine {
     stage_inputs: Vec<pipeline_contract::arrow::SchemaRef>,
     dry: bool,
     recovered: bool,
+    find_missing: Option<FindMissing>,
+    /// What could not be filled in the last run that asked for what is missing.
+    refused: Vec<Refusal>,
     /// Runs of this process that are over and still open in the state: until what they left is taken back, or their end can be recorded.
     unended: Vec<RunRecord>,
 }
@@ -234,7 +279,7 @@ impl Engine {
     }
 
     fn build(parts: Parts, store: Arc<dyn Store>, ports: Ports, state_dir: PathBuf, observer: Observer, dry: bool) -> Result<Self, StageError> {
-        let Parts { name, mut settings, trigger, source, transforms, validator, dedupe, sinks, quarantine, stage_inputs } = parts;
+        let Parts { name, mut settings, trigger, source, transforms, validator, dedupe, sinks, quarantine, stage_inputs, find_missing } = parts;
         let deduper = dedupe.map(|plan| Deduper::new(plan, Arc::clone(&store))).transpose()?;
         let context = |id: &str| sink_context(&name, id, &ports, &store, &state_dir);
         let (open, quarantine) = if dry {
@@ -261,6 +306,8 @@ impl Engine {
             stage_inputs,
             dry,
             recovered: false,
+            find_missing,
+            refused: Vec::new(),
             unended: Vec::new(),
         })
     }
@@ -277,11 +324,11 @@ impl Engine {
 
     /// A request for a run now.
     pub fn now(&self, window: Option<Window>) -> RunRequest {
-        RunRequest { tick: self.ports.clock.now().trunc_subsecs(3), scheduled: false, window }
+        RunRequest { tick: self.ports.clock.now().trunc_subsecs(3), scheduled: false, window, missing: None, within: None }
     }
 
     /// Goes on with the run that the last process left open, if it had stored something or was asked for a window; else closes it, since
-    /// the next run does all of its work. When `scheduled`, a closed run whose tick is still the latest is begun again.
+    /// the next run does all of its work, and what is missing is found again. When `scheduled`, a closed run whose tick is still the latest is begun again.
     ///
     /// # Errors
     /// `storage` when the state cannot be read or written.
@@ -303,13 +350,15 @@ impl Engine {
             tracing::info!(run_id = %open.run_id, "going on with the run that was interrupted");
             let window = open.window.map(|(from, to)| Window { from, to });
             let span = tracing::info_span!("run", pipeline = %self.name, run_id = %open.run_id);
-            let context = self.context(&open, window, cancel);
+            // What is missing must not keep a schedule waiting for longer than a run may.
+            let within = (scheduled && open.cause == FILL).then_some(self.settings.deadline);
+            let context = self.context(&open, window, within, cancel);
             self.drive(&context, &mut open).instrument(span).await;
             return Ok(Some(open));
         }
-        if scheduled && open.cause == "schedule" && self.latest_due(&open)? {
+        if scheduled && open.cause == SCHEDULE && self.latest_due(&open)? {
             // Its tick is not lost: the same run begins again.
-            let request = RunRequest { tick: open.tick, scheduled: true, window: None };
+            let request = RunRequest::scheduled(open.tick);
             return Ok(Some(self.run(&request, cancel).await));
         }
         self.close(open)?;
@@ -334,16 +383,14 @@ impl Engine {
 
     /// Runs once. How it went is in the record, errors too.
     pub async fn run(&mut self, request: &RunRequest, cancel: &CancellationToken) -> RunRecord {
-        let run_id = format!("{}@{}", self.name, rfc3339(request.tick));
+        // It may begin at the very instant of another run.
+        let suffix = if request.missing.is_some() { "-fill" } else { "" };
+        let run_id = format!("{}@{}{suffix}", self.name, rfc3339(request.tick));
+        self.refused.clear();
         let mut record = RunRecord {
             run_id: run_id.clone(),
             tick: request.tick,
-            cause: match (request.scheduled, request.window) {
-                (true, _) => "schedule",
-                (false, Some(_)) => "backfill",
-                (false, None) => "once",
-            }
-            .to_owned(),
+            cause: request.cause().to_owned(),
             window: request.window.map(|window| (window.from, window.to)),
             started_at: self.ports.clock.now(),
             ended_at: None,
@@ -353,16 +400,22 @@ impl Engine {
             splits: Vec::new(),
         };
         let span = tracing::info_span!("run", pipeline = %self.name, run_id = %run_id);
-        let context = self.context(&record, request.window, cancel);
+        let context = self.context(&record, request.window, request.within, cancel);
         async {
             tracing::info!(tick = %rfc3339(request.tick), cause = %record.cause, "run started");
             match self.begin(&context, request, &mut record).await {
                 Ok(()) => self.drive(&context, &mut record).await,
-                Err(None) => {
+                Err(NotBegun::Cancelled) => {
                     record.status = RunStatus::Interrupted;
                     self.finish(&mut record, false);
                 }
-                Err(Some(error)) => {
+                Err(NotBegun::Refused(error)) => {
+                    // Not remembered: there was no run.
+                    record.status = RunStatus::Partial;
+                    record.error = Some(drive::error_record(&advised(&error, &self.settings.file)));
+                    self.finish(&mut record, false);
+                }
+                Err(NotBegun::Failed(error)) => {
                     let error = advised(&error, &self.settings.file);
                     tracing::error!(category = %error.category, reason = %error, help = error.help.as_deref(), "the run failed before its first split");
                     record.status = RunStatus::Failed;
@@ -384,27 +437,41 @@ impl Engine {
         record
     }
 
-    /// Finds the splits and opens the run. `Err(None)` when it was cancelled before.
-    async fn begin(&mut self, context: &RunContext, request: &RunRequest, record: &mut RunRecord) -> Result<(), Option<StageError>> {
-        self.recover(false).await.map_err(Some)?;
-        let splits = tokio::select! {
-            biased;
-            () = context.cancel.cancelled() => return Err(None),
-            splits = self.route.source.splits(context) => splits.map_err(Some)?,
-            () = context.ports.clock.sleep(context.time_left()) => {
-                return Err(Some(StageError::transient(Category::Network, "the run's deadline passed before its splits were known")));
+    /// Finds the splits and opens the run.
+    async fn begin(&mut self, context: &RunContext, request: &RunRequest, record: &mut RunRecord) -> Result<(), NotBegun> {
+        let failed = NotBegun::Failed;
+        self.recover(false).await.map_err(failed)?;
+        let Route { source, transforms, .. } = &self.route;
+        let asked = async {
+            match &request.missing {
+                Some(missing) => gaps::filling(source.as_ref(), transforms, missing, context).await,
+                None => source.splits(context).await.map(|splits| Filling { splits, refused: Vec::new() }),
             }
         };
+        let Filling { splits, refused } = tokio::select! {
+            biased;
+            () = context.cancel.cancelled() => return Err(NotBegun::Cancelled),
+            asked = asked => asked.map_err(failed)?,
+            () = context.ports.clock.sleep(context.time_left()) => {
+                return Err(failed(StageError::transient(Category::Network, "the run's deadline passed before its splits were known")));
+            }
+        };
+        if let Some(missing) = &request.missing {
+            self.note_refused(missing, refused).map_err(failed)?;
+            if splits.is_empty() {
+                return Err(NotBegun::Refused(gaps::nothing_to_ask(missing, &self.refused)));
+            }
+        }
         let mut names = std::collections::HashSet::new();
         if let Some(twice) = splits.iter().find(|split| !names.insert(split.id.as_str())) {
-            return Err(Some(StageError::developer(format!("the source named the split {} twice", twice.id))));
+            return Err(failed(StageError::developer(format!("the source named the split {} twice", twice.id))));
         }
         if splits.is_empty() {
             tracing::warn!("the source has no splits for this run: nothing to do");
         }
         record.splits = splits.into_iter().map(pending).collect();
         if !self.dry {
-            self.store.start_run(record, request.scheduled).map_err(Some)?;
+            self.store.start_run(record, request.scheduled).map_err(failed)?;
         }
         Ok(())
     }
@@ -485,12 +552,13 @@ impl Engine {
         Ok(())
     }
 
-    fn context(&self, record: &RunRecord, window: Option<Window>, cancel: &CancellationToken) -> RunContext {
+    fn context(&self, record: &RunRecord, window: Option<Window>, within: Option<Duration>, cancel: &CancellationToken) -> RunContext {
         let deadline = match (window, record.cause.as_str()) {
-            (Some(_), _) => self.settings.window_deadline,
-            (None, "schedule") => self.settings.deadline,
+            (Some(_), _) | (None, FILL) => self.settings.window_deadline,
+            (None, SCHEDULE) => self.settings.deadline,
             (None, _) => self.settings.once_deadline,
         };
+        let deadline = within.map_or(deadline, |within| within.min(deadline));
         RunContext {
             pipeline: Arc::clone(&self.name),
             run_id: Arc::from(record.run_id.as_str()),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::advice::advised;
 use super::{CatchUp, Engine, Overrun, RunRequest};
-use crate::state::{RunRecord, TickRecord, TickStatus};
+use crate::state::{RunRecord, RunStatus, TickRecord, TickStatus};
 
 /// The clock may be stepped: a long sleep is cut into slices and the wall clock read anew after each.
 const SLICE: Duration = Duration::from_secs(30);
@@ -126,7 +126,7 @@ impl Engine {
             return Ok(true);
         }
         self.part(tick)?;
-        let record = self.run(&RunRequest { tick, scheduled: true, window: None }, cancel).await;
+        let record = self.run(&RunRequest::scheduled(tick), cancel).await;
         told(&record);
         if cancel.is_cancelled() {
             return Ok(true);
@@ -138,6 +138,12 @@ impl Engine {
         }
         agenda.queue.pop_front();
         self.overrun(agenda, tick)?;
+        if agenda.queue.is_empty()
+            && matches!(record.status, RunStatus::Ok | RunStatus::Partial)
+            && let Some(filled) = self.fill_due(stop).await
+        {
+            told(&filled);
+        }
         Ok(true)
     }
 

@@ -125,7 +125,7 @@ pub struct RunRecord {
     pub run_id: String,
     /// The instant that fired it.
     pub tick: DateTime<Utc>,
-    /// What fired it: `schedule`, `once`, `backfill`, `replay`.
+    /// What fired it: `schedule`, `once`, `backfill`, `fill`, `replay`.
     pub cause: String,
     /// The window asked for, `from` and `to`.
     pub window: Option<AskedWindow>,

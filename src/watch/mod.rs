@@ -4,9 +4,11 @@
 //! Freshness is judged by the data that are stored, not by the process: a run that succeeds and brings nothing new makes nothing fresh.
 
 mod coverage;
+mod missing;
 mod report;
 mod summary;
 
 pub use coverage::{Accepted, Coverage, Found};
-pub use report::{Data, Expected, Gaps, Health, Held, LastRun, REFUSED, Reason, Report, Subject, age, report};
-pub use summary::{split_status, summary};
+pub use missing::find_missing;
+pub use report::{Data, Expected, Gaps, Health, Held, LastRun, Reason, Report, Subject, age, report};
+pub use summary::{refused_json, split_status, summary};

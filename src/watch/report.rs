@@ -16,9 +16,6 @@ const FAILURES: u32 = 3;
 /// So many of the newest runs are looked at.
 const RUNS: usize = 100;
 
-/// The note in a pipeline's state of what its source said it cannot fill: a list of [`pipeline_contract::Refusal`]s.
-pub const REFUSED: &str = "fill.refused";
-
 /// What a pipeline should look like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {

@@ -1,6 +1,6 @@
 //! A run as one JSON object: the same for `run --format json`, `status` and the API.
 
-use pipeline_contract::rfc3339;
+use pipeline_contract::{Refusal, rfc3339};
 use serde_json::{Value, json};
 
 use crate::run::status_name;
@@ -34,6 +34,12 @@ pub fn summary(pipeline: &str, run: &RunRecord) -> Value {
         "duration_ms": run.ended_at.map(|end| (end - run.started_at).num_milliseconds()),
         "rows": counts(&run.rows), "splits": splits, "error": error(&run.error),
     })
+}
+
+/// Gaps that the source refused to fill, and why.
+pub fn refused_json(refused: &[Refusal]) -> Value {
+    let one = |Refusal { gap, reason }: &Refusal| json!({"series": gap.series, "from": rfc3339(gap.from), "to": rfc3339(gap.to), "missing": gap.missing, "reason": reason});
+    refused.iter().map(one).collect()
 }
 
 /// The name of a split's status.

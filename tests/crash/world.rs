@@ -286,7 +286,7 @@ impl World {
     }
 
     pub(crate) async fn run(&self, engine: &mut Engine, tick: usize) -> RunRecord {
-        let request = RunRequest { tick: ticks()[tick], scheduled: self.scheduled, window: None };
+        let request = RunRequest { scheduled: self.scheduled, ..RunRequest::scheduled(ticks()[tick]) };
         engine.run(&request, &CancellationToken::new()).await
     }
 

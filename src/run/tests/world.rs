@@ -9,14 +9,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
 use pipeline_contract::testkit::{Answer, TestBudget, TestRandom, TestTransport};
 use pipeline_contract::{
-    BatchStream, Clock, Delivery, Epoch, Filter, Op, PlanError, Ports, Position, Read, Reader, RealDisk, Recovery, Reject, Row, RunContext, Sink,
-    SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Source, SourceCapabilities, Split, StageError, Trigger, async_trait, row_json,
-    rows,
+    BatchStream, Clock, Delivery, Epoch, Filling, Filter, Gap, Op, PlanError, Ports, Position, Read, Reader, RealDisk, Recovery, Refusal, Reject,
+    Row, RunContext, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Source, SourceCapabilities, Split, StageError, Trigger,
+    async_trait, row_json, rows,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::run::{CatchUp, Engine, Overrun, Parts, RunRequest, Settings, SinkPart};
+use crate::run::{CatchUp, Engine, FindMissing, Missing, Overrun, Parts, RunRequest, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
 use crate::stages::validate::OnReject;
 use crate::state::{ModelStore, RunRecord, Store};
@@ -88,14 +88,61 @@ pub(super) struct Script {
     pub(super) splits: Vec<(&'static str, Vec<Step>)>,
     pub(super) resumable: bool,
     pub(super) listing: Option<StageError>,
+    /// How it fills gaps.
+    pub(super) filling: Filler,
+    /// Every gap that it was asked to fill, by call: series, first minute, last.
+    pub(super) asked: Arc<Mutex<Vec<Vec<String>>>>,
     /// Every opening: split and position.
     pub(super) opened: Arc<Mutex<Vec<Opening>>>,
     passed: Arc<Mutex<std::collections::HashSet<(String, usize)>>>,
 }
 
+/// How a script fills gaps.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filler {
+    /// Those of this series are refused.
+    pub(super) refuses: Option<&'static str>,
+    /// Those of this series take so long.
+    pub(super) slow: Option<(&'static str, Duration)>,
+    /// What it brings is none of it: it promised too much.
+    pub(super) barren: bool,
+}
+
+/// A gap as tests show it.
+pub(super) fn shown(gap: &Gap) -> String {
+    format!("{} {}..{}", gap.series["series"].as_str().unwrap(), minute_of(gap.from), minute_of(gap.to))
+}
+
+fn minute_of(at: DateTime<Utc>) -> i64 {
+    at.timestamp() / 60
+}
+
+/// A gap of a series: its first minute that is missing, and the first that is there again.
+pub(super) fn gap(series: &str, from: i64, to: i64) -> Gap {
+    let series = serde_json::Map::from_iter([("series".to_owned(), json!(series))]);
+    Gap { series, from: minute(from), to: minute(to), missing: u64::try_from(to - from).unwrap() }
+}
+
 impl Script {
     pub(super) fn new(splits: Vec<(&'static str, Vec<Step>)>) -> Self {
-        Self { splits, resumable: true, listing: None, opened: Arc::default(), passed: Arc::default() }
+        Self {
+            splits,
+            resumable: true,
+            listing: None,
+            filling: Filler::default(),
+            asked: Arc::default(),
+            opened: Arc::default(),
+            passed: Arc::default(),
+        }
+    }
+}
+
+impl Script {
+    fn filled(&self, series: &str, data: &serde_json::Value) -> Vec<Step> {
+        let minutes = data["from"].as_i64().unwrap()..data["to"].as_i64().unwrap();
+        let wait = self.filling.slow.filter(|(slow, _)| *slow == series).map(|(_, wait)| Step::Wait(wait));
+        let rows = (!self.filling.barren).then(|| Step::Rows(minutes.collect()));
+        wait.into_iter().chain(rows).collect()
     }
 }
 
@@ -113,12 +160,33 @@ impl Source for Script {
             None => Ok(self.splits.iter().map(|(id, _)| Split::new(*id)).collect()),
         }
     }
+    fn fills(&self) -> bool {
+        true
+    }
+    async fn fill(&self, gaps: &[Gap], _: &RunContext) -> Result<Filling, StageError> {
+        self.asked.lock().unwrap().push(gaps.iter().map(shown).collect());
+        let mut filling = Filling::default();
+        for gap in gaps {
+            let series = gap.series["series"].as_str().unwrap();
+            if self.filling.refuses == Some(series) {
+                filling.refused.push(Refusal { gap: gap.clone(), reason: "too long ago for this plan".to_owned() });
+            } else {
+                let data = json!({"series": series, "from": minute_of(gap.from), "to": minute_of(gap.to)});
+                filling.splits.push(Split { id: format!("fill {}", shown(gap)), data });
+            }
+        }
+        Ok(filling)
+    }
     async fn open(&self, split: &Split, resume: Option<Position>, run: &RunContext) -> Result<Box<dyn Reader>, StageError> {
         let at = resume.and_then(|position| position.0.as_u64());
         self.opened.lock().unwrap().push((split.id.clone(), at));
         let steps = self.splits.iter().find(|(id, _)| *id == split.id).map(|(_, steps)| steps.clone()).unwrap_or_default();
         let at = usize::try_from(at.unwrap_or(0)).unwrap();
-        Ok(Box::new(ScriptReader { split: split.id.clone(), steps, at, script: self.clone(), clock: Arc::clone(&run.ports.clock) }))
+        let (name, steps) = match split.data.get("series").and_then(serde_json::Value::as_str) {
+            Some(series) => (series.to_owned(), self.filled(series, &split.data)),
+            None => (split.id.clone(), steps),
+        };
+        Ok(Box::new(ScriptReader { split: name, steps, at, script: self.clone(), clock: Arc::clone(&run.ports.clock) }))
     }
     async fn probe(&self, _: &RunContext) -> Result<(), StageError> {
         Ok(())
@@ -318,6 +386,8 @@ pub(super) struct World {
     pub(super) on_conflict: OnConflict,
     pub(super) quarantine: Option<std::path::PathBuf>,
     pub(super) runs: Arc<AtomicU32>,
+    /// Scheduled runs fill gaps: the series that should have all minutes from 1 to so many.
+    pub(super) expects: Option<(Vec<&'static str>, i64)>,
     dir: tempfile::TempDir,
 }
 
@@ -348,6 +418,7 @@ impl World {
             on_conflict: OnConflict::KeepFirst,
             quarantine: None,
             runs: Arc::default(),
+            expects: None,
             dir: tempfile::tempdir().unwrap(),
         }
     }
@@ -368,6 +439,26 @@ impl World {
         }
     }
 
+    /// What is missing by now.
+    pub(super) fn finder(&self) -> Option<FindMissing> {
+        let (names, last) = self.expects.clone()?;
+        let shelf = Arc::clone(&self.shelf);
+        Some(Arc::new(move |_| {
+            let stored = &shelf.lock().unwrap().committed;
+            let there = |series: &str, minute: i64| stored.iter().any(|row| row.starts_with(&format!("{series} 00:{minute:02} ")));
+            let mut gaps = Vec::new();
+            for series in &names {
+                let missing = |minute: &i64| !there(series, *minute);
+                let mut minute = 1;
+                while let Some(from) = (minute..=last).find(missing) {
+                    minute = (from..=last).find(|minute| !missing(minute)).unwrap_or(last + 1);
+                    gaps.push(gap(series, from, minute));
+                }
+            }
+            Ok(Missing { time: "timestamp".to_owned(), gaps })
+        }))
+    }
+
     /// A new process.
     pub(super) fn engine(&self) -> Engine {
         let stored: Vec<String> = Sample::schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -383,6 +474,7 @@ impl World {
             sinks: vec![SinkPart { id: "sink.0".to_owned(), sink: Box::new(Shelf::new(&self.shelf)) }],
             quarantine: self.quarantine.clone(),
             stage_inputs: vec![Sample::schema()],
+            find_missing: self.finder(),
         };
         let store: Arc<dyn Store> = Arc::new(self.store.clone());
         let runs = Arc::clone(&self.runs);

@@ -13,7 +13,7 @@ use pipeline_expr::{EvalError, Expr};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::stateless::{Planned, Step, stage};
+use super::stateless::{Planned, Step, same, stage};
 use crate::stages::columns::{batch_of, keep};
 use crate::stages::expression::{compile, unfit};
 
@@ -186,6 +186,10 @@ struct Derived {
 }
 
 impl Step for Derived {
+    fn origin(&self, input: &SchemaRef, column: &str) -> Option<String> {
+        same(input, column).filter(|_| self.makers.iter().all(|maker| maker.name != column))
+    }
+
     fn apply(&self, input: RecordBatch) -> Result<Applied, StageError> {
         let mut batch = input.clone();
         // Which row of the input each row is, once some were taken out.

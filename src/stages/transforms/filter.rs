@@ -12,7 +12,7 @@ use pipeline_expr::Expr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::stateless::{Planned, Step, all_good, stage};
+use super::stateless::{Planned, Step, all_good, same, stage};
 use crate::stages::columns::keep;
 use crate::stages::expression::{compile_condition, unfit};
 
@@ -67,6 +67,10 @@ struct Filtered {
 }
 
 impl Step for Filtered {
+    fn origin(&self, input: &SchemaRef, column: &str) -> Option<String> {
+        same(input, column)
+    }
+
     fn warnings(&self) -> Vec<PlanError> {
         let (what, so) = match self.condition.constant() {
             None => return Vec::new(),

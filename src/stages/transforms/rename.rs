@@ -101,6 +101,10 @@ struct Renamed {
 }
 
 impl Step for Renamed {
+    fn origin(&self, input: &SchemaRef, column: &str) -> Option<String> {
+        self.output.index_of(column).ok().and_then(|place| input.fields().get(place)).map(|field| field.name().clone())
+    }
+
     fn apply(&self, batch: RecordBatch) -> Result<Applied, StageError> {
         batch_of(&self.output, batch.columns().to_vec(), batch.num_rows()).map(all_good)
     }

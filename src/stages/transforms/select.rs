@@ -10,7 +10,7 @@ use pipeline_contract::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::stateless::{Planned, Step, all_good, stage};
+use super::stateless::{Planned, Step, all_good, same, stage};
 use crate::stages::columns::{batch_of, column, find, meant, repeated};
 
 pub(super) struct Select;
@@ -145,6 +145,10 @@ struct Keep {
 }
 
 impl Step for Keep {
+    fn origin(&self, _: &SchemaRef, column: &str) -> Option<String> {
+        same(&self.output, column)
+    }
+
     fn apply(&self, batch: RecordBatch) -> Result<Applied, StageError> {
         let columns = self.places.iter().map(|place| column(&batch, *place).cloned()).collect::<Result<_, _>>()?;
         batch_of(&self.output, columns, batch.num_rows()).map(all_good)

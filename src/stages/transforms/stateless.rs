@@ -17,6 +17,9 @@ pub(super) trait Planned: Send + Sync + 'static {
 pub(super) trait Step: Send + Sync {
     fn apply(&self, batch: RecordBatch) -> Result<Applied, StageError>;
 
+    /// The column of the input that holds what this column of the output holds, value for value.
+    fn origin(&self, input: &SchemaRef, column: &str) -> Option<String>;
+
     /// What is legal but odd about it.
     fn warnings(&self) -> Vec<PlanError> {
         Vec::new()
@@ -50,6 +53,10 @@ impl<C: Planned> Transform for Stateless<C> {
         self.wired.as_ref().map(|wired| wired.step.warnings()).unwrap_or_default()
     }
 
+    fn origin(&self, column: &str) -> Option<String> {
+        self.wired.as_ref().and_then(|wired| wired.step.origin(&wired.input, column))
+    }
+
     fn start(&self, _: &Split) -> Box<dyn TransformRun> {
         Box::new(Run(self.wired.clone()))
     }
@@ -65,6 +72,11 @@ impl TransformRun for Run {
             None => Err(StageError::developer("a transform was started before it was planned")),
         }
     }
+}
+
+/// A column that a step leaves as it is.
+pub(super) fn same(input: &SchemaRef, column: &str) -> Option<String> {
+    input.index_of(column).is_ok().then(|| column.to_owned())
 }
 
 /// No row failed.

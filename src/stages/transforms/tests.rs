@@ -285,6 +285,36 @@ fn a_row_with_several_bad_cells_is_rejected_once_by_the_first_column() {
 }
 
 #[test]
+fn a_column_is_traced_to_where_its_values_come_from() {
+    // Transform, table, a column of its output, the column of its input.
+    let cases = [
+        ("select", "columns = ['symbol', 'time']", "symbol", Some("symbol")),
+        ("select", "drop = ['low']", "low", None),
+        ("rename", "columns = { symbol = 'coin' }", "coin", Some("symbol")),
+        ("rename", "columns = { symbol = 'coin' }", "symbol", None),
+        ("rename", "columns = { low = 'high', high = 'low' }", "low", Some("high")),
+        ("rename", "columns = { symbol = 'coin' }", "time", Some("time")),
+        ("cast", "columns = { time = 'timestamp', low = 'text' }", "time", Some("time")),
+        ("cast", "columns = { low = 'text' }", "low", None),
+        ("cast", "columns = { low = 'text' }", "symbol", Some("symbol")),
+        ("derive", "columns = { coin = 'lower(symbol)' }", "coin", None),
+        ("derive", "columns = { symbol = 'lower(symbol)' }\nreplace = true", "symbol", None),
+        ("derive", "columns = { coin = 'lower(symbol)' }", "symbol", Some("symbol")),
+        ("filter", "expr = 'low > 0'", "symbol", Some("symbol")),
+        ("filter", "expr = 'low > 0'", "coin", None),
+    ];
+    for (type_name, toml, column, origin) in cases {
+        let plugin = super::plugins().into_iter().find(|plugin| plugin.describe().type_name == type_name).unwrap();
+        let Stage::Transform(mut transform) = plugin.build(&table_from_str(toml).unwrap(), &BuildContext { pipeline: "test".into() }).unwrap() else {
+            panic!("{type_name} is no transform")
+        };
+        assert_eq!(transform.origin(column), None, "{type_name} is not planned");
+        transform.plan(&candles()).unwrap();
+        assert_eq!(transform.origin(column).as_deref(), origin, "{type_name} {toml}: {column}");
+    }
+}
+
+#[test]
 fn a_batch_of_another_schema_is_a_developers_fault() {
     let plugin = super::plugins().remove(4);
     let build = || match plugin.build(&table_from_str("expr = 'low > 0'").unwrap(), &BuildContext { pipeline: "test".into() }).unwrap() {

@@ -15,7 +15,7 @@ use pipeline_contract::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::stateless::{Planned, Step, all_good, stage};
+use super::stateless::{Planned, Step, all_good, same, stage};
 use crate::stages::columns::{batch_of, column, find_typed, meant};
 use convert::Conversion;
 use target::TargetForm;
@@ -119,6 +119,12 @@ struct Casts {
 }
 
 impl Step for Casts {
+    fn origin(&self, input: &SchemaRef, column: &str) -> Option<String> {
+        let before = input.field_with_name(column).ok()?;
+        let changed = self.output.field_with_name(column).ok().is_none_or(|after| after.data_type() != before.data_type());
+        same(input, column).filter(|_| !changed)
+    }
+
     fn apply(&self, batch: RecordBatch) -> Result<Applied, StageError> {
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         let mut failed: BTreeMap<usize, String> = BTreeMap::new();
