@@ -299,9 +299,9 @@ fn status_tells_of_runs_and_of_none() {
     server.fault(On::ohlc("bitcoin"), Reply::status(404, "{\"error\": \"coin not found\"}"));
     room.once(FILE).exits(3);
 
-    room.pipeline(&["status", FILE]).exits(0).prints("ok").prints("partial").prints("coin not found");
+    room.pipeline(&["status", FILE]).exits(3).prints("candles (candles.toml): degraded").prints("ok").prints("partial").prints("coin not found");
     let status = room.pipeline(&["status", FILE, "--format", "json"]);
-    let status = status.exits(0).json();
+    let status = status.exits(3).json();
     assert_eq!((status["pipeline"].as_str(), status["file"].as_str()), (Some("candles"), Some(FILE)));
     let runs = status["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 2);

@@ -75,6 +75,11 @@ impl std::fmt::Display for ColumnType {
     }
 }
 
+/// The key of a field's metadata by which a source marks a column that must be stored, as without it rows of
+/// different quality could not be told apart; the value is what it tells, as `whether a row is a candle or a sampled price`. A pipeline in which
+/// such a column does not reach what every sink writes is refused (E047). The mark stays with the column when it gets another name.
+pub const MUST_BE_STORED: &str = "must_be_stored";
+
 /// A schema from (name, type, may be null) triples.
 pub fn schema<'a>(columns: impl IntoIterator<Item = (&'a str, ColumnType, bool)>) -> SchemaRef {
     Arc::new(Schema::new(columns.into_iter().map(|(name, ty, nullable)| Field::new(name, ty.arrow(), nullable)).collect::<Vec<_>>()))

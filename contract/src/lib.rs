@@ -39,7 +39,7 @@ pub mod arrow {
 }
 
 pub use async_trait::async_trait;
-pub use column::{ColumnType, instant, rfc3339, schema};
+pub use column::{ColumnType, MUST_BE_STORED, instant, rfc3339, schema};
 pub use config::{
     ConfigTable, Expansion, Expansions, HumanDuration, Secret, Spanned, listed, nearest, parse_config, parse_partial, slip, table_from_str,
     take_text, unknown_key, unknown_key_beside,

@@ -132,7 +132,7 @@ fn finder(plan: &Plan) -> Result<FindMissing, CliError> {
         let windows = plan.parts.source.capabilities().windows;
         return Err(CliError::config(text).help(windows.then(|| "`--from` and `--to` ask for a whole window of the past".to_owned())));
     }
-    find_missing(&plan.expected).ok_or_else(|| CliError::config(format!("{} (--fill-gaps)", NOT_TOLD)).help(Some(HOW_TO_TELL.to_owned())))
+    find_missing(&plan.expected).ok_or_else(|| CliError::config(format!("{NOT_TOLD} (--fill-gaps)")).help(Some(HOW_TO_TELL.to_owned())))
 }
 
 /// The worst of all exit codes: failed before configuration before partial before ok. What ends a pipeline is told when it ends.

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pipeline_contract::{Gap, Ports, StageError, Trigger};
+use pipeline_contract::{Epoch, Gap, Ports, StageError, Trigger};
 use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use crate::plan::Plan;
-use crate::state::{Counts, Store};
+use crate::state::{ChunkKey, Counts, Store};
 use crate::watch::{Expected, Report, Subject, report};
+use crate::workspace::Lookout;
 
 /// What is told of a pipeline is as old as this at most: however many ask, its state is read no more often.
 const FRESH: Duration = Duration::from_millis(500);
@@ -32,6 +33,10 @@ pub struct Live {
     pub down: bool,
     /// The time of its newest stored row.
     pub newest: Option<DateTime<Utc>>,
+    /// The chunks of what dedupe holds that were committed since it was last looked at.
+    pub changed: Vec<ChunkKey>,
+    /// The last epoch when it was last looked at.
+    pub epoch: Option<Epoch>,
     /// What is missing from what is stored; `None` when nobody said how far apart rows should be.
     pub gaps: Option<Vec<Gap>>,
 }
@@ -54,6 +59,8 @@ pub struct Member {
     pub state_dir: PathBuf,
     /// Its stages, wired a second time: for reading what is stored and for drawing it. It never runs.
     pub plan: Plan,
+    /// Who looks at what is stored.
+    pub lookout: tokio::sync::Mutex<Lookout>,
     /// What happens right now.
     pub live: Mutex<Live>,
 }

@@ -10,7 +10,6 @@ mod folder;
 mod guard;
 mod health;
 mod metrics;
-mod newest;
 mod problem;
 mod server;
 mod supervisor;

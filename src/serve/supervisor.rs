@@ -22,7 +22,7 @@ use crate::config::{Env, SourceFile};
 use crate::plan::{Facts, Plan, Registry};
 use crate::run::Stop;
 use crate::state::{ModelStore, SqliteStore, Store};
-use crate::workspace::{self, OpenState, Refused};
+use crate::workspace::{self, Lookout, OpenState, Refused};
 use task::{Done, Work};
 
 /// How often the files are looked at. A change counts when it looks the same twice: nobody's half-written file is taken.
@@ -197,9 +197,12 @@ impl<'a> Supervisor<'a> {
     fn publish(&self, name: &Arc<str>, store: Arc<dyn Store>, down: Option<&Refused>) -> Result<Arc<Member>, Refused> {
         let slot = self.slots.get(name).ok_or_else(|| Refused::config("there is no such pipeline"))?;
         let plan = self.wire(&slot.version)?;
-        let before = self.fleet.member(name).map(|member| member.live()).unwrap_or_default();
+        let known = self.fleet.member(name);
+        let before = known.as_ref().map(|member| member.live()).unwrap_or_default();
+        // What was found by other expectations is looked for anew.
+        let epoch = before.epoch.filter(|_| known.is_some_and(|member| member.expected == plan.expected));
         let fault = down.map(ToString::to_string).or_else(|| self.files.get(slot.version.path()).and_then(|seen| seen.fault.clone()));
-        let live = Live { run: None, fault, down: down.is_some(), ..before };
+        let live = Live { run: None, fault, down: down.is_some(), epoch, ..before };
         let member = Arc::new(Member {
             name: Arc::clone(name),
             description: plan.description.clone(),
@@ -208,11 +211,12 @@ impl<'a> Supervisor<'a> {
             expected: plan.expected.clone(),
             store,
             state_dir: workspace::state_dir(&self.states, name),
+            lookout: tokio::sync::Mutex::new(Lookout::new(&plan)),
             plan,
             live: std::sync::Mutex::new(live),
         });
         self.fleet.put(Arc::clone(&member));
-        task::refresh(&self.fleet, &member);
+        task::refresh(&self.fleet, &member, None);
         Ok(member)
     }
 
@@ -316,7 +320,7 @@ impl<'a> Supervisor<'a> {
             let bound = self.wire(&next).and_then(|plan| workspace::bind(state.store.as_ref(), name, &plan.binding, next.path()));
             match bound {
                 // It fitted when it was looked at, and meanwhile the first rows were stored.
-                Err(refused) => self.set_fault(&next.path().clone(), refused.to_string()),
+                Err(refused) => self.set_fault(&next.path().clone(), Some(name), format!("error: {refused}")),
                 Ok(()) => {
                     if let Some(slot) = self.slots.get_mut(name) {
                         slot.version = next;
@@ -359,7 +363,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Says what is wrong with a file, once.
-    fn set_fault(&mut self, path: &PathBuf, fault: String) {
+    fn set_fault(&mut self, path: &PathBuf, name: Option<&str>, fault: String) {
         let seen = self.files.entry(path.clone()).or_default();
         let slot = self.slots.iter().find(|(_, slot)| slot.version.path() == path && !slot.gone);
         if seen.fault.as_ref() != Some(&fault) {
@@ -379,7 +383,8 @@ impl<'a> Supervisor<'a> {
                 }
             }
             None => {
-                let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+                let free = name.filter(|name| self.slots.get(*name).is_none_or(|slot| slot.gone)).map(str::to_owned);
+                let name = free.unwrap_or_else(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default());
                 self.fleet.set_broken(Broken { name, path: path.clone(), fault });
             }
         }

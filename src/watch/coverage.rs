@@ -198,7 +198,7 @@ impl Accepted {
     fn holds(&self, series: &Map<String, Value>) -> bool {
         self.series.iter().all(|(name, wanted)| match series.get(name) {
             Some(Value::String(text)) => text == wanted,
-            Some(value) => value.to_string() == *wanted,
+            Some(value) => serde_json::to_string(value).is_ok_and(|text| text == *wanted),
             None => false,
         })
     }

@@ -72,20 +72,21 @@ pub(super) fn digest(rows: &[Value], size: i64, grid: bool, now: i64, wanted: im
     Ok(Digest { candles, rejects: rejects.into_iter().map(|(_, reject)| reject).collect() })
 }
 
-/// Whole hours from half-hour candles: those of which both halves are there.
-pub(super) fn hours(halves: &[Candle]) -> Vec<Candle> {
-    let pairs = halves.iter().zip(halves.iter().skip(1));
-    let whole = pairs.filter(|(first, second)| first.open_time.rem_euclid(HOUR) == 0 && second.open_time == first.close_time);
-    whole
-        .map(|(first, second)| Candle {
-            open_time: first.open_time,
-            close_time: second.close_time,
-            open: first.open,
-            high: first.high.max(second.high),
-            low: first.low.min(second.low),
-            close: second.close,
-        })
-        .collect()
+/// Candles of `size` from the shorter ones in them, ascending: those of which every part is there.
+pub(super) fn whole(parts: &[Candle], size: i64) -> Vec<Candle> {
+    let mut all = Vec::new();
+    let mut begun: Option<Candle> = None;
+    for part in parts {
+        let so_far = match begun.take() {
+            Some(so_far) if so_far.close_time == part.open_time => {
+                Candle { close_time: part.close_time, high: so_far.high.max(part.high), low: so_far.low.min(part.low), close: part.close, ..so_far }
+            }
+            _ if part.open_time.rem_euclid(size) == 0 => *part,
+            _ => continue,
+        };
+        if so_far.close_time - so_far.open_time == size { all.push(so_far) } else { begun = Some(so_far) }
+    }
+    all
 }
 
 /// A length of time in messages: `30-minute`, `4-hour`, `4-day`.
@@ -121,15 +122,20 @@ fn unfinished_tail(rows: &[Value], size: i64, grid: bool, now: i64) -> Option<i6
 fn check_spacing(rows: &[Value], size: i64, grid: bool, unfinished: Option<i64>) -> Result<(), WrongSpacing> {
     /// The shortest candles there are. What is off this grid is rejected row by row.
     const FINEST: i64 = 30 * MINUTE;
+    /// All that CoinGecko has.
+    const LENGTHS: [i64; 5] = [FINEST, HOUR, 4 * HOUR, DAY, 4 * DAY];
     let stamps = rows.iter().filter_map(stamp_of).filter(|stamp| Some(*stamp) != unfinished && (!grid || stamp % FINEST == 0));
     let stamps: Vec<i64> = stamps.collect::<BTreeSet<_>>().into_iter().collect();
     let mut counts: HashMap<i64, usize> = HashMap::new();
     for (before, after) in stamps.iter().zip(stamps.iter().skip(1)) {
         *counts.entry(after.saturating_sub(*before)).or_default() += 1;
     }
+    let pairs = counts.values().sum::<usize>();
     // Of two that are as usual the shorter one: a gap makes distances longer, never shorter.
     let usual = counts.into_iter().max_by_key(|(distance, count)| (*count, std::cmp::Reverse(*distance)));
     match usual {
+        // One distance alone is usual only where there are candles of that length.
+        Some((distance, _)) if pairs == 1 && distance > size && !LENGTHS.contains(&distance) => Ok(()),
         Some((distance, _)) if distance != size => Err(WrongSpacing(distance)),
         _ => Ok(()),
     }
@@ -172,4 +178,24 @@ fn read_row(row: &Value, size: i64, grid: bool, now: i64) -> Result<Candle, (&'s
 
 fn shown(stamp: i64) -> String {
     DateTime::from_timestamp_millis(stamp).map_or_else(|| stamp.to_string(), rfc3339)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hour(n: i64) -> Candle {
+        let price = n as f64;
+        Candle { open_time: n * HOUR, close_time: (n + 1) * HOUR, open: price, high: price + 2.0, low: price - 2.0, close: price + 1.0 }
+    }
+
+    #[test]
+    fn a_longer_candle_is_made_where_every_part_is_there() {
+        let made = |hours: &[i64]| whole(&hours.iter().map(|n| hour(*n)).collect::<Vec<_>>(), 4 * HOUR);
+        let of = |n: i64| Candle { close_time: (n + 4) * HOUR, high: n as f64 + 5.0, close: n as f64 + 4.0, ..hour(n) };
+        assert_eq!(made(&[4, 5, 6, 7, 8, 9, 10, 11]), [of(4), of(8)]);
+        assert_eq!(made(&[5, 6, 7, 8, 9, 10, 11, 12]), [of(8)], "the parts before the grid and after the last whole one");
+        assert_eq!(made(&[4, 5, 7, 8, 9, 10, 11]), [of(8)], "one is missing");
+        assert_eq!(made(&[4, 5, 6, 8, 9, 10]), []);
+    }
 }

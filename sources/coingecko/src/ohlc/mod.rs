@@ -1,18 +1,22 @@
 //! `coingecko_ohlc`: candles of coins.
 
 mod candles;
+mod columns;
+mod fetch;
+mod fill;
 mod reader;
+mod samples;
 mod volume;
 mod window;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::SchemaRef;
 use pipeline_contract::{
-    BuildContext, Category, ConfigTable, Demand, Descriptor, Kind, PlanError, Plugin, Position, Reader, Row, RunContext, Secret, Source,
-    SourceCapabilities, Spanned, Split, Stage, StageError, async_trait, parse_partial, rows, slip,
+    BuildContext, Category, ConfigTable, Demand, Descriptor, Filling, Gap, Kind, PlanError, Plugin, Position, Reader, RunContext, Secret, Source,
+    SourceCapabilities, Spanned, Split, Stage, StageError, async_trait, parse_partial, slip,
 };
 use pipeline_http::HttpConfig;
 use schemars::JsonSchema;
@@ -20,49 +24,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::api::{Api, Options, PAGE, Plan, check_either, check_ids, check_top};
+use fetch::Fetch;
+use fill::{FillReader, Filler};
 use reader::OhlcReader;
 pub use window::Interval;
 use window::reach;
 
 const TYPE: &str = "coingecko_ohlc";
-
-rows! {
-    /// A row of `coingecko_ohlc` without `volume_24h`. Prices are in `vs_currency`.
-    pub(crate) struct Ohlc {
-        /// CoinGecko's id, as `bitcoin`.
-        pub coin_id: String,
-        /// When the candle opened.
-        pub timestamp: DateTime<Utc>,
-        /// Price at the open.
-        pub open: f64,
-        /// Highest price.
-        pub high: f64,
-        /// Lowest price.
-        pub low: f64,
-        /// Price at the close.
-        pub close: f64,
-    }
-}
-
-rows! {
-    /// A row of `coingecko_ohlc` with `volume_24h`. Prices are in `vs_currency`.
-    pub(crate) struct OhlcVolume {
-        /// CoinGecko's id, as `bitcoin`.
-        pub coin_id: String,
-        /// When the candle opened.
-        pub timestamp: DateTime<Utc>,
-        /// Price at the open.
-        pub open: f64,
-        /// Highest price.
-        pub high: f64,
-        /// Lowest price.
-        pub low: f64,
-        /// Price at the close.
-        pub close: f64,
-        /// Traded in the 24 hours before the candle's close: a rolling sum, not the candle's own volume.
-        pub volume_24h: Option<f64>,
-    }
-}
 
 /// The options of `coingecko_ohlc`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -88,8 +56,20 @@ pub struct OhlcConfig {
     pub interval: Interval,
     /// Adds the column `volume_24h`, the rolling 24-hour volume at the candle's close, for one more request a coin. `"30m"` and `"1h"` alone.
     pub volume_24h: Option<Spanned<bool>>,
+    /// What fills gaps where candles cannot be had: `"samples"`, hourly prices of the last 365 days. Default: nothing. Adds the column `source`,
+    /// which must be stored: as `{source}` in the sink's path, so that samples have files of their own. `"1h"` alone.
+    pub fill_from: Option<Spanned<FillFrom>>,
     /// How requests are sent.
     pub http: Option<Spanned<HttpConfig>>,
+}
+
+/// What fills gaps where candles cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum FillFrom {
+    /// Hourly samples of the price.
+    Samples,
 }
 
 /// The plugin `coingecko_ohlc`.
@@ -125,6 +105,11 @@ impl Plugin for CoingeckoOhlc {
             let message = "`volume_24h` goes with the intervals \"30m\" and \"1h\" alone: CoinGecko samples it often enough for the last day only";
             faults.push(volume.error("E012", message).help("leave it out, or choose interval = \"1h\""));
         }
+        if let Some(fill_from) = config.fill_from.as_ref().filter(|_| config.interval != Interval::Hour) {
+            let message =
+                format!("`fill_from` goes with the interval \"1h\" alone, as samples are hourly, and `interval` is \"{}\"", config.interval.name());
+            faults.push(fill_from.error("E012", message).help("leave it out, or choose interval = \"1h\""));
+        }
         let options = Options {
             base_url: config.base_url.as_ref(),
             api_key: config.api_key.as_ref(),
@@ -138,16 +123,19 @@ impl Plugin for CoingeckoOhlc {
             (Some(top), _) => Coins::Top(**top as usize),
             (None, coins) => Coins::Named(coins.iter().flat_map(|coins| coins.iter()).map(|coin| String::clone(coin)).collect()),
         };
-        let shared = Shared { api, interval: config.interval, volume: volume.is_some() };
+        let (volume, samples) = (volume.is_some(), config.fill_from.is_some());
+        let shared = Shared { api, interval: config.interval, volume, samples, schema: columns::schema(volume, samples) };
         let place = config.top.as_ref().map(Spanned::span).or_else(|| config.coins.as_ref().map(Spanned::span));
         Ok(Stage::Source(Box::new(Candles { coins, shared: Arc::new(shared), place })))
     }
 
     fn outline(&self, config: &ConfigTable<'_>, _: Option<&SchemaRef>) -> Option<SchemaRef> {
-        let volume = parse_partial::<OhlcConfig>(TYPE, config).0.and_then(|config| config.volume_24h);
-        // What is there but faulty was meant to be true.
-        let volume = volume.map_or_else(|| config.keys().iter().any(|key| slip(key, ["volume_24h"]).is_some()), |volume| *volume);
-        Some(if volume { OhlcVolume::schema() } else { Ohlc::schema() })
+        let parsed = parse_partial::<OhlcConfig>(TYPE, config).0;
+        // What is there but faulty was meant.
+        let meant = |name: &str| config.keys().iter().any(|key| slip(key, [name]).is_some());
+        let volume = parsed.as_ref().and_then(|config| config.volume_24h.as_ref()).map_or_else(|| meant("volume_24h"), |volume| **volume);
+        let source = parsed.is_some_and(|config| config.fill_from.is_some()) || meant("fill_from");
+        Some(columns::schema(volume, source))
     }
 }
 
@@ -161,6 +149,9 @@ struct Shared {
     api: Api,
     interval: Interval,
     volume: bool,
+    /// Gaps are filled with samples where there are no candles.
+    samples: bool,
+    schema: SchemaRef,
 }
 
 struct Candles {
@@ -198,7 +189,7 @@ impl Candles {
 #[async_trait]
 impl Source for Candles {
     fn schema(&self) -> SchemaRef {
-        if self.shared.volume { OhlcVolume::schema() } else { Ohlc::schema() }
+        Arc::clone(&self.shared.schema)
     }
 
     fn capabilities(&self) -> SourceCapabilities {
@@ -214,6 +205,19 @@ impl Source for Candles {
         Some(self.shared.api.client.demand(self.place.clone()))
     }
 
+    fn step(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.shared.interval.size().unsigned_abs()))
+    }
+
+    fn fills(&self) -> bool {
+        true
+    }
+
+    async fn fill(&self, gaps: &[Gap], run: &RunContext) -> Result<Filling, StageError> {
+        let shared = &self.shared;
+        fill::fill(gaps, shared.interval, shared.api.plan, shared.samples, run.ports.clock.now())
+    }
+
     async fn splits(&self, run: &RunContext) -> Result<Vec<Split>, StageError> {
         // A window out of reach is told before anything is asked.
         reach(self.shared.interval, self.shared.api.plan, run.window, run.ports.clock.now())?;
@@ -224,7 +228,11 @@ impl Source for Candles {
     }
 
     async fn open(&self, split: &Split, resume: Option<Position>, run: &RunContext) -> Result<Box<dyn Reader>, StageError> {
-        Ok(Box::new(OhlcReader::new(self.shared.clone(), split.id.clone(), resume, run.clone())?))
+        let fetch = |coin: &str| Fetch { shared: Arc::clone(&self.shared), coin: coin.to_owned(), run: run.clone() };
+        match Filler::of(split)? {
+            Some(filler) => Ok(Box::new(FillReader::new(fetch(&filler.coin), filler, resume)?)),
+            None => Ok(Box::new(OhlcReader::new(fetch(&split.id), resume)?)),
+        }
     }
 
     async fn probe(&self, run: &RunContext) -> Result<(), StageError> {

@@ -62,7 +62,8 @@ impl Interval {
         !matches!(self, Self::FourDays)
     }
 
-    const fn days(self) -> (&'static str, i64) {
+    /// What to ask of `/ohlc` for all that every plan has, and how many days that is.
+    pub(super) const fn days(self) -> (&'static str, i64) {
         match self {
             Self::HalfHour | Self::Hour => ("1", 1),
             Self::FourHours => ("30", 30),
@@ -78,6 +79,11 @@ pub(super) enum Reach {
     Days(&'static str),
     /// Hourly candles from this instant on, a month at a time.
     Range(DateTime<Utc>),
+}
+
+/// Where CoinGecko's hourly candles begin.
+pub(super) fn beginning() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2018, 2, 9, 0, 0, 0).single().unwrap_or(DateTime::UNIX_EPOCH)
 }
 
 /// Whether a window can be had, and how.
@@ -97,10 +103,7 @@ pub(super) fn reach(interval: Interval, plan: Plan, window: Option<Window>, now:
     });
     let too_old = first.is_some_and(|first| first < earliest) || window.to.is_some_and(|to| to <= earliest);
     match (plan, interval) {
-        (Plan::Pro, Interval::Hour) if too_old || window.from.is_none() => {
-            let beginning = Utc.with_ymd_and_hms(2018, 2, 9, 0, 0, 0).single().unwrap_or(DateTime::UNIX_EPOCH);
-            Ok(Reach::Range(window.from.unwrap_or(beginning).max(beginning)))
-        }
+        (Plan::Pro, Interval::Hour) if too_old || window.from.is_none() => Ok(Reach::Range(window.from.unwrap_or(beginning()).max(beginning()))),
         (Plan::Pro, Interval::FourDays) if too_old || window.from.is_none() => Ok(Reach::Days("max")),
         _ if too_old => Err(out_of_reach(interval, plan, count, earliest)),
         _ => Ok(Reach::Days(days)),
