@@ -15,7 +15,7 @@ const FILE: &str = "candles.toml";
 const COINS: [&str; 2] = ["bitcoin", "solana"];
 const FREE: &str = "coins = [\"bitcoin\", \"solana\"]\ninterval = \"1h\"";
 const PAID: &str = "coins = [\"bitcoin\", \"solana\"]\ninterval = \"1h\"\nplan = \"pro\"\napi_key = \"${KEY}\"";
-const SINK: &str = "[sink]\ntype = \"csv\"\npath = \"data/raw/{coin_id}.csv\"\ncolumns = [\"timestamp\", \"open\", \"high\", \"low\", \"close\"]\n";
+const SINK: &str = "[sink]\ntype = \"csv\"\npath = \"data/raw/{coin}.csv\"\ncolumns = [\"timestamp\", \"open\", \"high\", \"low\", \"close\"]\n";
 
 fn rfc3339(at: i64) -> String {
     DateTime::from_timestamp_millis(at).unwrap().to_rfc3339_opts(SecondsFormat::Secs, true)
@@ -32,8 +32,10 @@ struct Lost {
 /// Which hours are lost: the first, and the first that is there again.
 const HOLES: [(&str, i64, i64); 3] = [("bitcoin", 20, 23), ("bitcoin", 100, 101), ("solana", 50, 52)];
 
+/// The series has another name than the source gives it.
 fn recipe(source: &str) -> Recipe {
-    Recipe::new().source(source).sink(SINK)
+    let renamed = "[[transforms]]\ntype = \"rename\"\ncolumns = { coin_id = \"coin\" }\n";
+    Recipe::new().source(source).transforms(renamed).dedupe("[dedupe]\nkeys = [\"coin\", \"timestamp\"]\n").sink(SINK)
 }
 
 impl Lost {
@@ -102,7 +104,7 @@ impl Lost {
 #[test]
 fn hours_that_were_lost_come_back_as_they_were() {
     let lost = Lost::new();
-    let gap = |coin: &str, from: i64, to: i64| json!({"series": {"coin_id": coin}, "from": lost.at(from), "to": lost.at(to), "missing": to - from, "not_fillable": null});
+    let gap = |coin: &str, from: i64, to: i64| json!({"series": {"coin": coin}, "from": lost.at(from), "to": lost.at(to), "missing": to - from, "not_fillable": null});
     assert_eq!(lost.missing(), json!([gap("bitcoin", 20, 23), gap("solana", 50, 52), gap("bitcoin", 100, 101)]));
 
     let before = lost.server.seen().len();
@@ -146,7 +148,7 @@ fn what_no_plan_keeps_is_refused_with_the_reason_and_status_knows_it() {
     let before = lost.server.seen().len();
     let run = lost.room.pipeline(&["run", FILE, "--fill-gaps"]);
     run.exits(3).says("the source can fill none of 3 gaps").says(&format!(
-        "not filled: coin_id = \"solana\", {} to {}, 2 rows: ",
+        "not filled: coin = \"solana\", {} to {}, 2 rows: ",
         lost.at(50),
         lost.at(52)
     ));
@@ -155,7 +157,7 @@ fn what_no_plan_keeps_is_refused_with_the_reason_and_status_knows_it() {
     let mut refused = summary["refused"].as_array().unwrap().clone();
     refused.sort_by_key(|refusal| refusal["from"].as_str().unwrap().to_owned());
     let first = (&refused[0]["series"], &refused[0]["from"], &refused[0]["to"], &refused[0]["missing"]);
-    assert_eq!(first, (&json!({"coin_id": "bitcoin"}), &json!(lost.at(20)), &json!(lost.at(23)), &json!(3)));
+    assert_eq!(first, (&json!({"coin": "bitcoin"}), &json!(lost.at(20)), &json!(lost.at(23)), &json!(3)));
     assert_eq!(lost.server.seen().len(), before, "nothing was asked for");
     let missing = lost.missing();
     for gap in missing.as_array().unwrap() {
@@ -165,6 +167,18 @@ fn what_no_plan_keeps_is_refused_with_the_reason_and_status_knows_it() {
     lost.room.write(FILE, &recipe(PAID).toml());
     lost.room.pipeline(&["run", FILE, "--fill-gaps"]).exits(0);
     assert_eq!(lost.missing(), json!([]));
+}
+
+#[test]
+fn a_series_that_a_transform_makes_cannot_be_asked_for() {
+    let lost = Lost::new();
+    let made = "[[transforms]]\ntype = \"rename\"\ncolumns = { coin_id = \"coin\" }\n\n\
+                [[transforms]]\ntype = \"derive\"\ncolumn = \"coin\"\nexpr = \"lower(coin)\"\nreplace = true\n";
+    lost.room.write(FILE, &recipe(PAID).transforms(made).toml());
+    let before = lost.server.seen().len();
+    let run = lost.room.pipeline(&["run", FILE, "--fill-gaps"]);
+    run.exits(3).says("transform 2 of the pipeline makes the column `coin`, so that the source cannot be asked for certain of its values");
+    assert_eq!((lost.server.seen().len(), lost.missing().as_array().unwrap().len()), (before, 3));
 }
 
 #[test]
