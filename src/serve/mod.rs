@@ -4,6 +4,7 @@
 //! - `routes` puts the answers together; each is a module of its own.
 
 mod fleet;
+mod page;
 
 use std::sync::Arc;
 
@@ -14,5 +15,5 @@ pub use fleet::{Fleet, Live, Member};
 
 /// Everything that is answered over HTTP.
 pub fn routes(fleet: Arc<Fleet>) -> Router {
-    Router::new().route("/live", get(async || "alive\n")).with_state(fleet)
+    Router::new().route("/live", get(async || "alive\n")).with_state(Arc::clone(&fleet)).merge(page::router(fleet))
 }
