@@ -15,5 +15,5 @@ pub use fleet::{Fleet, Live, Member};
 
 /// Everything that is answered over HTTP.
 pub fn routes(fleet: Arc<Fleet>) -> Router {
-    Router::new().route("/live", get(async || "alive\n")).with_state(Arc::clone(&fleet)).merge(page::router(fleet))
+    Router::new().route("/live", get(async || "alive\n")).fallback(page::nothing).with_state(Arc::clone(&fleet)).merge(page::router(fleet))
 }

@@ -56,7 +56,6 @@ pub(super) fn router(fleet: Arc<Fleet>) -> Router {
         .route("/pipelines/{name}", get(pipeline))
         .route("/pipelines/{name}/runs/{run_id}", get(run))
         .route("/static/{file}", get(async |Path(file): Path<String>| assets::answer(&file)))
-        .fallback(nothing)
         .layer(map_response(guarded))
         .with_state(page)
 }
@@ -108,8 +107,9 @@ async fn run(State(page): State<Arc<Page>>, Path((name, run_id)): Path<(String, 
     .await
 }
 
-async fn nothing(State(page): State<Arc<Page>>) -> Response {
-    missing(page.now())
+/// The answer to people who ask for what is not there.
+pub(super) async fn nothing(State(fleet): State<Arc<Fleet>>) -> Response {
+    guarded(missing(fleet.ports.clock.now())).await
 }
 
 fn missing(now: DateTime<Utc>) -> Response {
