@@ -41,15 +41,16 @@ impl Drawn {
         self.0["pixels"][place].as_f64().unwrap()
     }
 
-    /// The value at a height, and how much a pixel and a half are.
+    /// The value at a height.
     fn value(&self, y: f64) -> f64 {
         let ((low, high), bottom, top) = (self.pair("y"), self.pixel(2), self.pixel(3));
         low + (bottom - y) / (bottom - top) * (high - low)
     }
 
+    /// How much two pixels are: one is lost by rounding, one by the width of a line.
     fn pixel_high(&self) -> f64 {
         let ((low, high), bottom, top) = (self.pair("y"), self.pixel(2), self.pixel(3));
-        (high - low) / (bottom - top) * 1.5
+        (high - low) / (bottom - top) * 2.0
     }
 
     fn at(&self, x: f64) -> f64 {
@@ -59,7 +60,7 @@ impl Drawn {
 
     fn pixel_wide(&self) -> f64 {
         let ((first, last), left, right) = (self.pair("x"), self.pixel(0), self.pixel(1));
-        (last - first) / (right - left) * 1.5
+        (last - first) / (right - left) * 2.0
     }
 
     /// Shapes with one of these colours.
@@ -86,7 +87,7 @@ fn number(shape: &Value, name: &str) -> f64 {
 }
 
 fn close(what: &str, drawn: f64, stored: f64, by: f64) {
-    assert!((drawn - stored).abs() <= by, "{what}: {drawn} is drawn where {stored} is stored (a pixel and a half is {by})");
+    assert!((drawn - stored).abs() <= by, "{what}: {drawn} is drawn where {stored} is stored (two pixels are {by})");
 }
 
 fn seconds(at: &str) -> f64 {
@@ -140,7 +141,7 @@ pub async fn bars_are(browser: &Browser, runs: &[(u64, u64)]) {
     let drawn = Drawn::of(browser, "runs").await;
     let heights = |colour: &str| -> BTreeMap<usize, f64> {
         let bars = drawn.coloured("rect", &[colour]);
-        bars.iter().map(|bar| (drawn.at(number(bar, "x")) as usize, number(bar, "height") * drawn.pixel_high() / 1.5)).collect()
+        bars.iter().map(|bar| (drawn.at(number(bar, "x")) as usize, number(bar, "height") * drawn.pixel_high() / 2.0)).collect()
     };
     let (good, bad) = (heights("#000005"), heights("#000006"));
     for (n, (stored, rejected)) in runs.iter().enumerate() {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,22 +13,59 @@ use pipeline::plan::{self, Plan, Registry};
 use pipeline::run::Engine;
 use pipeline::serve::{Fleet, Live, Member, routes};
 use pipeline::state::{RunRecord, SqliteCredits, SqliteStore, Store};
-use pipeline_contract::testkit::{Answer, TestClock, TestTransport, ports};
-use pipeline_contract::{CancellationToken, Clock, Gap, Ports, Transport};
+use pipeline::watch::Expected;
+use pipeline_contract::testkit::{Answer, TestTransport, ports};
+use pipeline_contract::{CancellationToken, Clock, Gap, Ports, Transport, async_trait};
 use serde_json::{Value, json};
 
 /// Text that would do harm where it is not escaped.
 pub const HOSTILE: &str = "<script>window.harmed=1</script><img src=x onerror=\"window.harmed=2\">'\"&";
 
+/// A clock that stands until it is moved. Whoever waits, waits in real time.
+#[derive(Debug)]
+pub struct Standing {
+    start: DateTime<Utc>,
+    /// In milliseconds.
+    passed: AtomicU64,
+}
+
+impl Standing {
+    /// Puts it forward to an instant.
+    pub fn set(&self, at: &str) {
+        let at: DateTime<Utc> = at.parse().unwrap();
+        self.passed.store(u64::try_from((at - self.start).num_milliseconds()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.passed.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Clock for Standing {
+    fn now(&self) -> DateTime<Utc> {
+        self.start + self.monotonic()
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.passed.load(Ordering::SeqCst))
+    }
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
 /// When the first run is.
 pub const START: &str = "2026-05-19T12:20:00Z";
+
+/// How long an answer takes.
+const LATENCY: Duration = Duration::from_millis(640);
 
 /// The time until the next tick, from `START` on.
 pub const HOUR: Duration = Duration::from_secs(3600);
 
 pub struct World {
     pub dir: tempfile::TempDir,
-    pub clock: Arc<TestClock>,
+    pub clock: Arc<Standing>,
     pub fleet: Arc<Fleet>,
     pub ports: Ports,
     /// CoinGecko answers with an error whose text is [`HOSTILE`].
@@ -49,14 +86,15 @@ fn candle(coin: &str, close: DateTime<Utc>) -> Value {
     json!([close.timestamp_millis(), open, high, open.min(end) - base * 0.001, end])
 }
 
-fn coingecko(clock: Arc<TestClock>, broken: Arc<AtomicBool>) -> Arc<dyn Transport> {
+fn coingecko(clock: Arc<Standing>, broken: Arc<AtomicBool>) -> Arc<dyn Transport> {
     TestTransport::new(move |request| {
+        clock.advance(LATENCY);
         if broken.load(Ordering::SeqCst) {
             return Answer::status(404, json!({ "error": HOSTILE }).to_string());
         }
         let coin = request.uri().path().split('/').rev().nth(1).unwrap_or_default().to_owned();
         let now = clock.now();
-        let last = now - TimeDelta::seconds(now.timestamp() % 1800);
+        let last = DateTime::from_timestamp(now.timestamp() - now.timestamp() % 1800, 0).unwrap();
         let candles: Vec<Value> = (0..48).rev().map(|n| candle(&coin, last - TimeDelta::minutes(30 * n))).collect();
         Answer::ok(Value::Array(candles).to_string())
     })
@@ -65,7 +103,7 @@ fn coingecko(clock: Arc<TestClock>, broken: Arc<AtomicBool>) -> Arc<dyn Transpor
 impl World {
     /// No pipelines.
     pub fn empty() -> Self {
-        let clock = TestClock::new(START.parse().unwrap());
+        let clock = Arc::new(Standing { start: START.parse().unwrap(), passed: AtomicU64::new(0) });
         let broken = Arc::new(AtomicBool::new(false));
         let ports = ports(clock.clone(), coingecko(clock.clone(), Arc::clone(&broken)));
         let fleet = Arc::new(Fleet::new(ports.clone()));
@@ -75,24 +113,22 @@ impl World {
     /// `crypto` (candles, four runs, one of them failed, a reject), `closes` (a line), `idle` (no run), `strange` (hostile texts, gaps).
     pub async fn full() -> Self {
         let world = Self::empty();
-        let rules =
-            "[validate]\non_reject = \"quarantine\"\nquarantine_path = \"DIR/rejects/{name}.jsonl\"\n[[validate.rules]]\nkind = \"price_envelope\"\n";
+        let rules = "[[validate.rules]]\nkind = \"price_envelope\"\n";
         world.add("crypto", &format!("[source.http]\nrequests_per_month = 10_000\n{rules}"));
         world.add("closes", "[[transforms]]\ntype = \"select\"\ncolumns = [\"coin_id\", \"timestamp\", \"close\"]\n");
         world.add("idle", "");
         world.add("strange", rules);
         for hour in 0..4 {
+            world.clock.set(&format!("2026-05-19T{}:20:00Z", 12 + hour));
             world.broken.store(hour == 1, Ordering::SeqCst);
             for name in ["crypto", "closes", "strange"] {
                 if name != "strange" || hour == 1 {
                     world.run(name).await;
                 }
             }
-            world.clock.advance(HOUR);
         }
         world.broken.store(false, Ordering::SeqCst);
-        // The fourth run is of 15:20; the page is looked at at 15:40.
-        world.clock.advance(Duration::from_secs(20 * 60));
+        world.clock.set("2026-05-19T15:40:00Z");
         world.harm("strange");
         let crypto = world.fleet.member("crypto").unwrap();
         let demand = crypto.plan.parts.source.demand().unwrap();
@@ -131,8 +167,8 @@ impl World {
         format!(
             "name = \"{name}\"\ndescription = \"Hourly {name}, as a test would have them\"\n[trigger]\ntype = \"interval\"\nevery = \"1h\"\noffset = \"20m\"\n\
              [source]\ntype = \"coingecko_ohlc\"\ncoins = [\"bitcoin\", \"ethereum\"]\n[dedupe]\nkeys = [\"coin_id\", \"timestamp\"]\n\
-             [sink]\ntype = \"csv\"\npath = \"{dir}/data/{name}/{{coin_id}}_{{timestamp:%Y}}.csv\"\n{}",
-            more.replace("DIR", &dir.to_string())
+             [sink]\ntype = \"csv\"\npath = \"{dir}/data/{name}/{{coin_id}}_{{timestamp:%Y}}.csv\"\n\
+             [validate]\non_reject = \"quarantine\"\nquarantine_path = \"{dir}/rejects/{{name}}.jsonl\"\n{more}",
         )
     }
 
@@ -162,7 +198,7 @@ impl World {
             description: plan.description.clone(),
             path: PathBuf::from(format!("pipelines/{name}.toml")),
             trigger: Arc::clone(&plan.parts.trigger),
-            expected: plan.expected.clone(),
+            expected: Expected { step: Some(HOUR), ..plan.expected.clone() },
             store: Arc::new(store),
             state_dir,
             plan,

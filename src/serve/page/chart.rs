@@ -25,6 +25,9 @@ const QUIET: RGBColor = RGBColor(0, 0, 7);
 /// On a desk and on a phone: one of them is shown.
 const SIZES: [(&str, (u32, u32)); 2] = [("wide", (960, 300)), ("narrow", (340, 240))];
 
+/// A chart of fewer bars leaves room for them.
+const LEAST: usize = 16;
+
 /// What every drawing can fail with; it is shown as a chart that is not there.
 type Failed = Box<dyn Error + Send + Sync>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -136,7 +139,7 @@ pub(super) fn bars(chart: &Bars<'_>, text: &str) -> Markup {
 fn bars_in(area: &Area<'_>, shown: &Bars<'_>, size: (u32, u32)) -> Result<Scale, Failed> {
     let bars = shown.bars;
     let most = bars.iter().map(|bar| bar.good as f64 + bar.bad as f64).fold(0.0, f64::max).max(1.0);
-    let slots = if shown.small { super::strip::CELLS.max(bars.len()) } else { bars.len().max(1) };
+    let slots = if shown.small { super::strip::CELLS.max(bars.len()) } else { bars.len().max(LEAST) };
     let first = if shown.small { slots - bars.len() } else { 0 };
     let label = |n: &f64| if n.fract() == 0.0 { figure(*n, most) } else { String::new() };
     let labels = if shown.small { [0, 0] } else { [28, label_width([0.0, most], &label)] };
@@ -273,7 +276,7 @@ where
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_labels((width / 120).max(2) as usize)
+        .x_labels((width / 85).max(2) as usize)
         .y_labels((height / 50).max(2) as usize)
         .x_label_formatter(x_label)
         .y_label_formatter(y_label)

@@ -151,7 +151,9 @@ fn run_list(member: &Member, runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
                             td { (status(run)) @if run.cause != "schedule" { " " span.small { (run.cause) } } }
                             td.n { @match run.ended_at { Some(end) => (took(end - run.started_at)), None => "–" } }
                             td.n { (count(run.rows.read)) } td.n { (count(run.rows.written)) } td.n { (count(run.rows.rejected)) }
-                            td.why { @if let Some(failed) = run.error.as_ref().or_else(|| run.splits.iter().find_map(|split| split.error.as_ref())) { (failed.category) ": " (failed.message) } }
+                            td.why { @if let Some(failed) = run.error.as_ref().or_else(|| run.splits.iter().find_map(|split| split.error.as_ref())) {
+                                span.clamp title=(failed.message) { (failed.category) ": " (failed.message) }
+                            } }
                         }
                     }
                 }

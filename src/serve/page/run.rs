@@ -12,6 +12,9 @@ use crate::state::{RunRecord, RunStatus, SplitStatus};
 /// So many runs are compared with.
 const AROUND: usize = 60;
 
+/// So many errors of splits are shown.
+const ERRORS: usize = 50;
+
 /// `None` when the run is not remembered.
 pub(super) fn render(member: &Member, run_id: &str, now: DateTime<Utc>) -> Option<Markup> {
     let above = [(&*member.name, pipeline_href(&member.name))];
@@ -43,6 +46,7 @@ pub(super) fn render(member: &Member, run_id: &str, now: DateTime<Utc>) -> Optio
         }
         section aria-labelledby="splits" data-live="splits" {
             h2 #splits { "Splits" }
+            (errors(&run))
             (split_table(&run))
         }
         (neighbours(member, &run, &others))
@@ -134,6 +138,16 @@ fn durations(run: &RunRecord, others: &[RunRecord]) -> Markup {
     }
 }
 
+/// The errors of its splits, before the table: there is room for them.
+fn errors(run: &RunRecord) -> Markup {
+    html! {
+        @for (split, failed) in run.splits.iter().filter_map(|split| split.error.as_ref().map(|failed| (split, failed))).take(ERRORS) {
+            h3 { (split.split.id) }
+            (error(failed))
+        }
+    }
+}
+
 fn split_table(run: &RunRecord) -> Markup {
     if run.splits.is_empty() {
         return html! { p.quiet { "It has no splits: it ended before they were listed." } };
@@ -144,7 +158,7 @@ fn split_table(run: &RunRecord) -> Markup {
             table {
                 thead { tr {
                     th scope="col" { "split" } th scope="col" { "status" } th.n scope="col" { "read" } th.n scope="col" { "stored" } th.n scope="col" { "known" }
-                    th.n scope="col" { "rejected" } th.n scope="col" { "opened" } th scope="col" { "error" }
+                    th.n scope="col" { "rejected" } th.n scope="col" { "opened" }
                 } }
                 tbody {
                     @for split in &run.splits {
@@ -154,7 +168,6 @@ fn split_table(run: &RunRecord) -> Markup {
                             td { span class={ "status " (name) } { (name) } }
                             td.n { (count(split.rows.read)) } td.n { (count(split.rows.written)) } td.n { (count(split.rows.duplicates)) }
                             td.n { (count(split.rows.rejected)) } td.n { (split.attempts) "×" }
-                            td.why { @if let Some(failed) = &split.error { (error(failed)) } }
                         }
                     }
                 }

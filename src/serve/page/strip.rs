@@ -51,6 +51,7 @@ pub(super) fn cells(pipeline: &str, runs: &[RunRecord], links: bool, now: DateTi
     html! {
         @if links {
             ol.strip aria-label={ "Last runs, oldest first" } {
+                @for _ in 0..empty { li.cell.none aria-hidden="true" {} }
                 @for run in shown {
                     li { a class={ "cell " (status_name(run.status)) } href=(run_href(pipeline, &run.run_id)) title=(told(run, now)) {
                         span aria-hidden="true" { (sign(run.status)) } span.vh { (told(run, now)) }
