@@ -10,14 +10,16 @@
 //! 5. [`state`] remembers, in one transaction an epoch.
 //! 6. [`record`] keeps what the network answered, and answers from what was kept.
 //! 7. [`testing`] runs the tests that a pipeline file has, through the same engine in a world of their own.
-//! 8. [`watch`] judges from the state whether a pipeline is well; [`serve`] runs a folder of them and answers over HTTP.
-//! 9. [`cli`] is the program: one file a command.
+//! 8. [`workspace`] is a folder of pipeline files, read and checked together, and the state of each.
+//! 9. [`watch`] judges from the state whether a pipeline is well; [`serve`] runs a folder of them and answers over HTTP; [`notify`] tells a webhook.
+//! 10. [`cli`] is the program: one file a command.
 //!
 //! What a plugin promises and is promised is the crate `pipeline-contract`. No plugin is known here: the binary's `main.rs` lists them.
 
 pub mod cli;
 pub mod config;
 pub mod diagnostic;
+pub mod notify;
 pub mod plan;
 pub mod record;
 pub mod run;
@@ -26,3 +28,4 @@ pub mod stages;
 pub mod state;
 pub mod testing;
 pub mod watch;
+pub mod workspace;

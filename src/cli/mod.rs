@@ -8,6 +8,7 @@ mod files;
 mod list;
 mod logging;
 mod new;
+mod notify;
 mod options;
 mod output;
 mod plan;
@@ -18,6 +19,7 @@ mod rejects;
 mod rolling;
 mod run;
 mod schema;
+mod serve;
 mod signals;
 mod state;
 mod status;
@@ -118,12 +120,14 @@ impl App {
 async fn dispatch(app: &App, args: &Args) -> Result<u8, CliError> {
     match &args.command {
         Command::Run(run) => run::main(app, &args.global, run).await,
+        Command::Serve(serve) => serve::main(app, &args.global, serve).await,
         Command::New(new) => new::main(app, new),
         Command::Check(check) => check::main(app, &args.global, check).await,
         Command::Test(test) => test::main(app, &args.global, test),
         Command::Read(read) => read::main(app, &args.global, read).await,
         Command::Status(status) => status::main(app, &args.global, status),
         Command::Rejects(rejects) => rejects::main(app, &args.global, rejects).await,
+        Command::Notify(notify) => notify::main(app, &args.global, notify).await,
         Command::State(state) => state::main(app, &args.global, state).await,
         Command::List(list) => list::main(app, list),
         Command::Explain(explain) => explain::main(app, explain),
@@ -204,6 +208,8 @@ impl Color {
 pub(crate) enum Command {
     /// Run pipelines by their triggers until stopped, or once
     Run(run::RunArgs),
+    /// Run every pipeline of a folder by its trigger, follow changes of the files, and answer over HTTP
+    Serve(serve::ServeArgs),
     /// Check pipeline files: nothing is written, and without --connect nothing is asked of the network
     Check(check::CheckArgs),
     /// Run the tests of pipeline files: no network, nothing is written
@@ -218,6 +224,8 @@ pub(crate) enum Command {
     Rejects(rejects::RejectsArgs),
     /// Show what a pipeline remembers, or derive it anew from what is stored
     State(state::StateArgs),
+    /// Send a message to the webhooks of a pipeline, to see that it arrives
+    Notify(notify::NotifyArgs),
     /// List the plugins
     List(list::ListArgs),
     /// Show a plugin's options and a sample

@@ -5,12 +5,14 @@ use std::io::Write;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{ColumnType, rfc3339, row_json};
-use serde_json::{Value, json};
+use pipeline_contract::{ColumnType, row_json};
+use serde_json::Value;
 
 use super::CliError;
 use crate::run::status_name;
-use crate::state::{Counts, RunRecord, SplitStatus};
+use crate::state::{Counts, RunRecord};
+
+pub(crate) use crate::watch::{split_status, summary};
 
 /// Prints a line on stdout.
 ///
@@ -59,44 +61,6 @@ pub(crate) fn rows_table(batches: &[RecordBatch], limit: usize) -> Option<Table>
     Some(table)
 }
 
-fn counts(rows: &Counts) -> Value {
-    json!({
-        "read": rows.read, "written": rows.written, "duplicates": rows.duplicates, "conflicts": rows.conflicts,
-        "rejected": rows.rejected, "filtered": rows.filtered,
-    })
-}
-
-/// A run's summary as the one JSON object of `run --once --format json`.
-pub(crate) fn summary(pipeline: &str, run: &RunRecord) -> Value {
-    let error = |error: &Option<crate::state::ErrorRecord>| {
-        error.as_ref().map_or(Value::Null, |e| json!({"category": e.category.name(), "message": e.message, "help": e.help}))
-    };
-    let splits: Vec<Value> = run
-        .splits
-        .iter()
-        .map(|split| {
-            json!({
-                "split": split.split.id, "status": split_status(split.status), "rows": counts(&split.rows), "attempts": split.attempts,
-                "error": error(&split.error),
-            })
-        })
-        .collect();
-    json!({
-        "pipeline": pipeline, "run_id": run.run_id, "status": status_name(run.status), "tick": rfc3339(run.tick), "cause": run.cause,
-        "started_at": rfc3339(run.started_at), "ended_at": run.ended_at.map(rfc3339),
-        "duration_ms": run.ended_at.map(|end| (end - run.started_at).num_milliseconds()),
-        "rows": counts(&run.rows), "splits": splits, "error": error(&run.error),
-    })
-}
-
-pub(crate) fn split_status(status: SplitStatus) -> &'static str {
-    match status {
-        SplitStatus::Pending => "pending",
-        SplitStatus::Ok => "ok",
-        SplitStatus::Failed => "failed",
-    }
-}
-
 /// A run's summary for people.
 pub(crate) fn summary_text(pipeline: &str, run: &RunRecord) -> String {
     use std::fmt::Write as _;
@@ -141,13 +105,4 @@ pub(crate) fn words(rows: &Counts) -> String {
     ];
     let named: Vec<String> = parts.iter().filter(|(n, name)| *n > 0 || *name == "written").map(|(n, name)| format!("{n} {name}")).collect();
     format!("{} read: {}", rows.read, named.join(", "))
-}
-
-/// A cell for programs: text as it is, null as nothing.
-pub(crate) fn cell_raw(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }

@@ -26,7 +26,7 @@ pub(crate) fn observer(pipeline: &str, quiet: bool) -> Observer {
     Arc::new(move |event| {
         let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
-            RunEvent::Started { splits } => {
+            RunEvent::Started { splits, .. } => {
                 let bar = ProgressBar::with_draw_target(Some(*splits as u64), ProgressDrawTarget::hidden());
                 bar.set_style(style.clone());
                 bar.set_prefix(pipeline.clone());
@@ -39,7 +39,7 @@ pub(crate) fn observer(pipeline: &str, quiet: bool) -> Observer {
                     }
                 });
             }
-            RunEvent::SplitRead { done } => {
+            RunEvent::SplitRead { done, .. } => {
                 if let Some(bar) = current.as_ref() {
                     bar.set_position(*done as u64);
                 }

@@ -5,13 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::arrow::select::filter::filter_record_batch;
-use pipeline_contract::{Filter, cell_json, row_json};
-use pipeline_expr::Expr;
+use pipeline_contract::{cell_json, row_json};
 
-use super::run::instant;
 use super::{App, CliError, Global, exit, files, output};
-use crate::run::sink_context;
+use crate::workspace::{StoredRows, Wanted, csv_cell, instant};
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -47,53 +44,17 @@ pub(crate) struct ReadArgs {
 
 pub(crate) async fn main(app: &App, global: &Global, args: &ReadArgs) -> Result<u8, CliError> {
     let plan = files::plan_of(app, global, &args.file)?;
-    let time_column = plan.time_column();
-    if time_column.is_none() && (args.from.is_some() || args.to.is_some()) {
-        return Err(CliError::config("--from and --to need a time column, and this pipeline stores none"));
-    }
-    let stored = plan.sinks.first().map(|sink| sink.plan.stored.clone()).unwrap_or_default();
-    let fields: Vec<_> = stored.iter().filter_map(|name| plan.schema.field_with_name(name).ok().cloned()).collect();
-    let schema = Arc::new(pipeline_contract::arrow::Schema::new(fields));
-    let condition =
-        args.condition.as_deref().map(|text| Expr::compile_predicate(text, &schema).map_err(|faults| where_error(text, &faults))).transpose()?;
     let name = Arc::clone(&plan.parts.name);
     let store = files::peek_state(global, &name)?;
     let ports = files::ports(app, global);
-    let Some(part) = plan.parts.sinks.into_iter().next() else { return Ok(exit::OK) };
-    let context = sink_context(&name, &part.id, &ports, &store, &files::state_dir(global, &name));
-    let mut stream = part.sink.read_back(&context, &Filter { time_column, from: args.from, to: args.to }).await?;
-    let mut printer = Printer::new(args.format, &schema);
-    let mut left = args.limit.unwrap_or(usize::MAX);
-    while let Some(batch) = stream.next().await? {
-        let batch = match &condition {
-            None => batch,
-            Some(condition) => {
-                let keep = condition.matches(&batch).map_err(|error| CliError::new(exit::FAILED, format!("--where: {error}")))?;
-                filter_record_batch(&batch, &keep).map_err(|error| CliError::new(exit::FAILED, error.to_string()))?
-            }
-        };
-        let batch = batch.slice(0, batch.num_rows().min(left));
-        left -= batch.num_rows();
+    let wanted = Wanted { from: args.from, to: args.to, condition: args.condition.clone(), limit: args.limit, dashes: "--" };
+    let mut rows = StoredRows::open(&plan, &store, &ports, &files::state_dir(global, &name), wanted).await?;
+    let mut printer = Printer::new(args.format, rows.schema());
+    while let Some(batch) = rows.next().await? {
         printer.print(batch)?;
-        if left == 0 {
-            break;
-        }
     }
     printer.end()?;
     Ok(exit::OK)
-}
-
-fn where_error(text: &str, faults: &[pipeline_expr::ExprError]) -> CliError {
-    let mut lines = Vec::new();
-    for fault in faults {
-        let before = text.get(..fault.span.start).unwrap_or_default().chars().count();
-        let carets = text.get(fault.span.clone()).map_or(1, |part| part.chars().count().max(1));
-        lines.push(format!("--where: {}\n  {text}\n  {}{}", fault.message, " ".repeat(before), "^".repeat(carets)));
-        if let Some(help) = &fault.help {
-            lines.push(format!("  = help: {help}"));
-        }
-    }
-    CliError::config(lines.join("\n"))
 }
 
 struct Printer {
@@ -122,7 +83,7 @@ impl Printer {
             RowFormat::Csv => {
                 self.head()?;
                 for row in 0..batch.num_rows() {
-                    let cells = batch.columns().iter().map(|column| output::cell_raw(&cell_json(column, row)));
+                    let cells = batch.columns().iter().map(|column| csv_cell(&cell_json(column, row)));
                     self.csv.write_record(cells).map_err(csv_error)?;
                 }
                 self.flush()

@@ -3,18 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use pipeline_contract::{Ports, Window};
+use chrono::{DateTime, Utc};
+use pipeline_contract::{Clock, Ports, StageError, Trigger, Window};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{self, OpenState};
 use super::trial::{self, Trial};
 use super::{App, CliError, Format, Global, exit, logging, output, progress, signals};
+use crate::notify::Notifier;
 use crate::plan::Plan;
 use crate::record::Recorder;
 use crate::run::{Engine, RunRequest};
-use crate::state::{RunRecord, RunStatus};
+use crate::state::{RunRecord, RunStatus, Store};
+use crate::watch::{Expected, Report, Subject, report};
+use crate::workspace::instant;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RunArgs {
@@ -45,17 +49,6 @@ pub(crate) struct RunArgs {
     /// How the summary of a run is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-/// An instant of the command line.
-pub(crate) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(at.with_timezone(&Utc));
-    }
-    match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(date) => Ok(date.and_time(NaiveTime::MIN).and_utc()),
-        Err(_) => Err("write it as 2026-05-19 or 2026-05-19T15:00:00Z".to_owned()),
-    }
 }
 
 pub(crate) async fn main(app: &App, global: &Global, args: &RunArgs) -> Result<u8, CliError> {
@@ -150,6 +143,7 @@ impl Job {
 
     async fn once(self, plan: Plan, window: Option<Window>) -> Result<u8, CliError> {
         let name = plan.parts.name.to_string();
+        let watcher = Watcher::new(&plan, &self);
         let mut engine = self.engine(plan)?;
         engine.resume(&self.cancel, false).await?;
         if self.cancel.is_cancelled() {
@@ -160,6 +154,7 @@ impl Job {
         let recording: Option<((Recorder, RunRequest), &Path)> = recording.transpose().map_err(|error: CliError| error)?;
         let request = recording.as_ref().map_or_else(|| engine.now(window), |((_, request), _)| request.clone());
         let record = engine.run(&request, &self.cancel).await;
+        watcher.tell().await;
         let kept = recording.map_or(Ok(()), |((recorder, _), dir)| trial::recorded(&recorder, dir));
         // How the run went counts, whether or not somebody reads its summary.
         if let Err(error) = print(&name, &record, self.format) {
@@ -176,17 +171,76 @@ impl Job {
     async fn scheduled(self, plan: Plan) -> Result<u8, CliError> {
         let name = plan.parts.name.to_string();
         let format = self.format;
+        let watcher = Watcher::new(&plan, &self);
         let mut engine = self.engine(plan)?;
         let mut stdout_gone = false;
-        engine
-            .run_scheduled(&self.cancel, |record| {
-                // For people the log line of the run says it already. Nobody reading is no reason to stop collecting.
-                if format == Format::Json && !stdout_gone {
-                    stdout_gone = print(&name, record, format).is_err();
-                }
-            })
-            .await;
+        let (wake, over) = (Notify::new(), CancellationToken::new());
+        let run = async {
+            engine
+                .run_scheduled(&self.cancel, |record| {
+                    wake.notify_one();
+                    // For people the log line of the run says it already. Nobody reading is no reason to stop collecting.
+                    if format == Format::Json && !stdout_gone {
+                        stdout_gone = print(&name, record, format).is_err();
+                    }
+                })
+                .await;
+            over.cancel();
+        };
+        // Who stops it knows that it is stopped: no webhook is waited for then.
+        let tell = async {
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => {}
+                () = watcher.notifier.watch(|| watcher.look(), &wake, &over) => {}
+            }
+        };
+        tokio::join!(run, tell);
         Ok(exit::OK)
+    }
+}
+
+/// Looks at a pipeline from beside it, and tells its webhooks.
+struct Watcher {
+    name: Arc<str>,
+    notifier: Notifier,
+    store: Arc<dyn Store>,
+    trigger: Arc<dyn Trigger>,
+    expected: Expected,
+    clock: Arc<dyn Clock>,
+}
+
+impl Watcher {
+    fn new(plan: &Plan, job: &Job) -> Self {
+        Self {
+            name: Arc::clone(&plan.parts.name),
+            notifier: Notifier::new(plan.notify.clone(), Arc::clone(&job.state.store), job.ports.clone()),
+            store: Arc::clone(&job.state.store),
+            trigger: Arc::clone(&plan.parts.trigger),
+            expected: plan.expected.clone(),
+            clock: Arc::clone(&job.ports.clock),
+        }
+    }
+
+    fn look(&self) -> Result<Report, StageError> {
+        let subject = Subject {
+            name: &self.name,
+            store: self.store.as_ref(),
+            trigger: self.trigger.as_ref(),
+            expected: &self.expected,
+            newest: None,
+            gaps: None,
+            fault: None,
+            down: false,
+        };
+        report(&subject, self.clock.now())
+    }
+
+    /// Tells once, of a run that was asked for by hand or by cron.
+    async fn tell(&self) {
+        let over = CancellationToken::new();
+        over.cancel();
+        self.notifier.watch(|| self.look(), &Notify::new(), &over).await;
     }
 }
 

@@ -9,6 +9,7 @@
 mod broken;
 mod env;
 mod expand;
+mod notify;
 mod schema;
 mod sections;
 mod tables;
@@ -33,6 +34,7 @@ pub use tables::{CatchUp, DedupeDef, LogConfig, LogFormat, LogLevel, Overrun, Ru
 pub use test::{BESIDE, CellDef, ExpectDef, RejectDef, ResponseDef, RowDef, TestDef, TestFile};
 pub use values::ByteSize;
 
+use crate::notify::Target;
 use crate::stages::validate::ValidateConfig;
 
 /// The most bytes that a pipeline file, or `.env`, may have. People write them, and the longest of theirs is a hundredth of it.
@@ -68,6 +70,8 @@ pub struct PipelineDef<'a> {
     pub description: Option<String>,
     /// What is written down about runs.
     pub log: LogConfig,
+    /// Who is told when something is wrong.
+    pub notify: Vec<Target>,
     /// How a run works.
     pub run: RunConfig,
     /// What to do about ticks that were missed or come too soon.

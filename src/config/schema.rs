@@ -4,6 +4,7 @@ use pipeline_contract::{Descriptor, Kind};
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value, json};
 
+use super::notify::NotifyDef;
 use super::sections::{Head, KEYS};
 use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
 use super::test::TestDef;
@@ -49,6 +50,12 @@ pub fn schema(plugins: &[Descriptor]) -> Value {
     properties.insert("transforms".to_owned(), json!({"description": "What is done to rows, in order.", "type": "array", "items": transform}));
     let sinks = json!({"type": "array", "minItems": 1, "items": sink});
     properties.insert("sink".to_owned(), json!({"description": "Where rows go: one table, or several.", "anyOf": [sink, sinks]}));
+    let target = table::<NotifyDef>("notify", &mut definitions);
+    let targets = json!({"type": "array", "minItems": 1, "items": target});
+    properties.insert(
+        "notify".to_owned(),
+        json!({"description": "Who is told when something is wrong: one table, or several.", "anyOf": [target, targets]}),
+    );
     let tests = json!({"description": "What must become of rows, by example: `pipeline test`.", "type": "array", "items": table::<TestDef>("test", &mut definitions)});
     properties.insert("test".to_owned(), tests);
     debug_assert!(KEYS.iter().all(|key| properties.contains_key(*key)));

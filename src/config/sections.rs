@@ -10,14 +10,17 @@ use toml_parser::lexer::TokenKind;
 use super::broken::{Broken, syntax_faults};
 use super::env::Env;
 use super::expand::expand;
+use super::notify::NotifyDef;
 use super::tables::{DedupeDef, LogConfig, RunConfig, TriggerPolicy};
 use super::test::{self, TestDef, TestFile};
 use super::{PipelineDef, StageDef};
 use crate::diagnostic::{SourceFile, limit};
+use crate::notify::Target;
 use crate::stages::validate::ValidateConfig;
 
 /// Every key that may stand at the top, in the order in which files have them.
-pub(super) const KEYS: [&str; 11] = ["name", "description", "log", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink", "test"];
+pub(super) const KEYS: [&str; 12] =
+    ["name", "description", "log", "notify", "run", "trigger", "source", "transforms", "validate", "dedupe", "sink", "test"];
 
 const WHAT: &str = "the pipeline file";
 
@@ -118,6 +121,7 @@ impl<'a> Sections<'a> {
         self.unknown_keys();
         let (name, description) = self.head();
         let log = self.section("log", |table| parse_partial::<LogConfig>("[log]", table)).unwrap_or_default();
+        let notify = self.notify();
         let run = self.section("run", RunConfig::parse).unwrap_or_default();
         let validate_span = self.root.get("validate").map_or(0..0, toml::Spanned::span);
         let mut is_validate_whole = true;
@@ -136,6 +140,7 @@ impl<'a> Sections<'a> {
             name,
             description,
             log,
+            notify,
             run,
             policy,
             trigger,
@@ -284,6 +289,28 @@ impl<'a> Sections<'a> {
                 Vec::new()
             }
         }
+    }
+
+    /// Where news go: one table, or several.
+    fn notify(&mut self) -> Vec<Target> {
+        let Some(value) = self.root.remove("notify") else { return Vec::new() };
+        let span = value.span();
+        let items = match value.into_inner() {
+            DeValue::Array(items) => items.into_iter().collect(),
+            other => vec![toml::Spanned::new(span, other)],
+        };
+        let mut targets = Vec::new();
+        for item in items {
+            let span = item.span();
+            match item.into_inner() {
+                DeValue::Table(table) => {
+                    let table = self.table(span, table);
+                    targets.extend(self.note(NotifyDef::parse(&table)));
+                }
+                other => self.faults.push(not_a_table("notify", &other).at(span)),
+            }
+        }
+        targets
     }
 
     /// The tests at `test` with which nothing is wrong.

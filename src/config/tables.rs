@@ -25,14 +25,26 @@ pub struct RunConfig {
     pub epoch_interval: HumanDuration,
     /// A run ends after so long. If not given it follows from the trigger.
     pub deadline: Option<Spanned<HumanDuration>>,
-    /// How many runs the state remembers.
+    /// How many runs the state remembers ...
     #[schemars(range(min = 1))]
     pub keep_runs: u64,
+    /// ... and for how long, whichever is less. If not given, only their number counts.
+    pub keep_for: Option<Spanned<HumanDuration>>,
 }
+
+/// Shorter than this nobody could look back over a night.
+const SHORTEST_MEMORY: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for RunConfig {
     fn default() -> Self {
-        Self { concurrency: 4, epoch_rows: None, epoch_interval: HumanDuration(Duration::from_secs(10)), deadline: None, keep_runs: 10_000 }
+        Self {
+            concurrency: 4,
+            epoch_rows: None,
+            epoch_interval: HumanDuration(Duration::from_secs(10)),
+            deadline: None,
+            keep_runs: 10_000,
+            keep_for: None,
+        }
     }
 }
 
@@ -46,6 +58,10 @@ impl RunConfig {
         let (run, mut faults) = parse_partial::<Self>("[run]", table);
         if let Some(deadline) = run.as_ref().and_then(|run| run.deadline.as_ref()).filter(|deadline| deadline.0.is_zero()) {
             faults.push(deadline.error("E012", "`deadline`: expected more than no time").help("leave it out for the default"));
+        }
+        if let Some(keep_for) = run.as_ref().and_then(|run| run.keep_for.as_ref()).filter(|keep_for| keep_for.0 < SHORTEST_MEMORY) {
+            let fault = keep_for.error("E012", "`keep_for`: expected a day or more: `status` and notifications look at the last runs");
+            faults.push(fault.suggest(keep_for.span(), "\"1 day\""));
         }
         (run, faults)
     }

@@ -17,6 +17,7 @@ use pipeline_contract::{ColumnType, Level, PlanError, SinkCapabilities, SinkPlan
 use serde_json::{Value, json};
 
 use crate::config::{self, PipelineDef};
+use crate::notify::Target;
 use crate::run::{Parts, QUARANTINE};
 use crate::state::Binding;
 use crate::testing::Case;
@@ -71,6 +72,8 @@ pub struct Plan {
     pub outline: Outline,
     /// What it should look like: how fresh, how complete.
     pub expected: Expected,
+    /// Who is told when something is wrong.
+    pub notify: Vec<Target>,
     /// What it is for.
     pub description: Option<String>,
     /// The tests in its file.

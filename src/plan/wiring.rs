@@ -117,6 +117,7 @@ impl<'a> Wiring<'a, '_> {
             log: def.log.clone(),
             outline,
             expected,
+            notify: def.notify.clone(),
             description: def.description.clone(),
             cases,
         })
@@ -366,6 +367,7 @@ impl<'a> Wiring<'a, '_> {
                 config::Overrun::Wait => Overrun::Wait,
             },
             keep_runs: usize::try_from(run.keep_runs).unwrap_or(usize::MAX),
+            keep_for: run.keep_for.as_deref().map(|keep_for| keep_for.0),
             on_reject: validate.map(|v| v.on_reject).unwrap_or_default(),
             warn: validate.and_then(|v| v.limits.warn()),
             abort: validate.and_then(|v| v.limits.abort()),

@@ -84,7 +84,8 @@ impl Drive<'_> {
                 Err(SplitEnd::Stored) => {}
                 Err(SplitEnd::Stop(stop)) => return Err(stop),
             }
-            (self.observer)(&RunEvent::SplitRead { done: self.record.splits.len() - pending.len() - workers.len() });
+            let done = self.record.splits.len() - pending.len() - workers.len();
+            (self.observer)(&RunEvent::SplitRead { done, took: worker.took.get().copied().unwrap_or_default() });
             let full = self.writer.rows() >= self.settings.epoch_rows;
             if full || self.epoch_is_old() {
                 self.commit(full).await?;

@@ -33,6 +33,7 @@ pub use fill::Fill;
 pub use ports::{RealClock, RealRandom};
 pub use quarantine::{QUARANTINE, QuarantineFile, StoredReject, adopt_quarantine};
 pub use replay::ReplayReport;
+pub use schedule::Stop;
 
 use crate::stages::dedupe::{DedupePlan, Deduper};
 use crate::stages::validate::{Limit, OnReject, Validator};
@@ -105,6 +106,8 @@ pub struct Settings {
     pub overrun: Overrun,
     /// How many runs and ticks are remembered.
     pub keep_runs: usize,
+    /// For how long they are remembered; `None` when only their number counts.
+    pub keep_for: Option<Duration>,
     /// What becomes of rejects.
     pub on_reject: OnReject,
     /// A warning is given beyond this.
@@ -150,6 +153,8 @@ pub struct Parts {
 pub enum RunEvent {
     /// The splits are known.
     Started {
+        /// Which run.
+        run_id: Arc<str>,
         /// How many.
         splits: usize,
     },
@@ -157,6 +162,8 @@ pub enum RunEvent {
     SplitRead {
         /// How many are.
         done: usize,
+        /// How long it was read, up to its last row or its error.
+        took: Duration,
     },
     /// An epoch is stored.
     Committed {
@@ -395,7 +402,7 @@ impl Engine {
     async fn drive(&mut self, context: &RunContext, record: &mut RunRecord) {
         self.writer.run_id.clone_from(&record.run_id);
         self.writer.split_names = record.splits.iter().map(|split| split.split.id.clone()).collect();
-        (self.observer)(&RunEvent::Started { splits: record.splits.len() });
+        (self.observer)(&RunEvent::Started { run_id: Arc::clone(&context.run_id), splits: record.splits.len() });
         let drive = Drive { run: context, route: &self.route, settings: &self.settings, writer: &mut self.writer, record, observer: &self.observer };
         drive.run().await;
         self.finish(record, true);
@@ -417,7 +424,7 @@ impl Engine {
                 record.error.get_or_insert_with(|| drive::error_record(&error));
                 record.status = if record.status == RunStatus::Ok { RunStatus::Partial } else { record.status };
                 self.unended.push(record.clone());
-            } else if let Err(error) = self.store.prune(self.settings.keep_runs) {
+            } else if let Err(error) = self.store.prune(self.settings.keep_runs, self.forget_before(now)) {
                 tracing::warn!(%error, "old runs could not be forgotten");
             }
         }
@@ -447,6 +454,11 @@ impl Engine {
             error = record.error.as_ref().map(|e| e.message.as_str()),
             "run finished"
         );
+    }
+
+    /// Runs that ended before this are forgotten.
+    fn forget_before(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        now.checked_sub_signed(chrono::Duration::from_std(self.settings.keep_for?).ok()?)
     }
 
     /// Once a process what its predecessor left, and at each run what the last commit left.

@@ -160,27 +160,40 @@ impl QuarantineFile<'_> {
     /// # Errors
     /// A line that is not a reject, with its number; or when the file cannot be read.
     pub fn read(&self) -> Result<Vec<StoredReject>, StageError> {
+        let mut rejects = Vec::new();
+        self.each(&mut |reject| {
+            rejects.push(reject);
+            Ok(())
+        })?;
+        Ok(rejects)
+    }
+
+    /// Hands over its lines, in order, until `each` fails; none when there is no file.
+    ///
+    /// # Errors
+    /// As [`QuarantineFile::read`], or what `each` failed with.
+    pub fn each(&self, each: &mut dyn FnMut(StoredReject) -> Result<(), StageError>) -> Result<(), StageError> {
         let storage = |message: String| StageError::operator(Category::Storage, message);
         let name = self.path.display();
         if self.disk.metadata(self.path).map_err(|error| storage(format!("{name}: {error}")))?.is_none() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let file = self.disk.open(self.path).map_err(|error| storage(format!("{name} cannot be read: {error}")))?;
         let mut file = BufReader::new(file);
-        let (mut rejects, mut line, mut number) = (Vec::new(), Vec::new(), 0_u64);
+        let (mut line, mut number) = (Vec::new(), 0_u64);
         loop {
             line.clear();
             number += 1;
             let fault = |what: String| storage(format!("{name}:{number}: {what}")).help("mend the line, or move the file away");
             let read = (&mut file).take(LONGEST_LINE + 1).read_until(b'\n', &mut line).map_err(|error| storage(format!("{name}: {error}")))?;
             if read == 0 {
-                return Ok(rejects);
+                return Ok(());
             }
             if line.len() as u64 > LONGEST_LINE {
                 return Err(fault(format!("this line is longer than {} MiB, the most that is read", LONGEST_LINE >> 20)));
             }
             match serde_json::from_slice(&line) {
-                Ok(reject) => rejects.push(reject),
+                Ok(reject) => each(reject)?,
                 // What a killed run leaves; the next run takes it back.
                 Err(error) if !line.ends_with(b"\n") && error.is_eof() => {
                     tracing::warn!("{name}:{number}: the last line is cut off; the next run takes it back");

@@ -34,22 +34,43 @@ struct Agenda {
     queue: VecDeque<DateTime<Utc>>,
 }
 
+/// How a pipeline that runs by its trigger is told to stop.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// At once: a run that goes on finishes its epoch and stays open.
+    pub now: CancellationToken,
+    /// Between two runs: one that goes on, or whose tick has come, is finished first. Cancelled with `now`.
+    pub idle: CancellationToken,
+}
+
+impl Stop {
+    /// A way to stop that obeys `cancel` as well.
+    pub fn under(cancel: &CancellationToken) -> Self {
+        Self { now: cancel.clone(), idle: cancel.child_token() }
+    }
+}
+
 impl Engine {
     /// Runs by the trigger until `cancel`, or until there is no further tick. `told` hears of each run that ended.
+    pub async fn run_scheduled(&mut self, cancel: &CancellationToken, told: impl FnMut(&RunRecord)) {
+        self.run_until(&Stop::under(cancel), told).await;
+    }
+
+    /// Runs by the trigger until it is stopped, or until there is no further tick. `told` hears of each run that ended.
     ///
     /// A state that cannot be read or written is tried again after a pause: going on without it would run ticks twice, and ending would
     /// leave the pipeline down when the disk is well again.
-    pub async fn run_scheduled(&mut self, cancel: &CancellationToken, mut told: impl FnMut(&RunRecord)) {
+    pub async fn run_until(&mut self, stop: &Stop, mut told: impl FnMut(&RunRecord)) {
         let mut agenda = Agenda::default();
-        while !cancel.is_cancelled() {
-            match self.step(&mut agenda, cancel, &mut told).await {
+        while !stop.idle.is_cancelled() {
+            match self.step(&mut agenda, stop, &mut told).await {
                 Ok(true) => {}
                 Ok(false) => return tracing::info!("the trigger has no further tick"),
                 Err(error) => {
                     tracing::error!(reason = %error, help = error.help.as_deref(), "the schedule stands still; tried again in 30 s");
                     tokio::select! {
                         biased;
-                        () = cancel.cancelled() => {}
+                        () = stop.idle.cancelled() => {}
                         () = self.ports.clock.sleep(PAUSE) => {}
                     }
                 }
@@ -58,7 +79,8 @@ impl Engine {
     }
 
     /// Runs the next tick, or waits for it. `false` when there is none any more.
-    async fn step(&mut self, agenda: &mut Agenda, cancel: &CancellationToken, told: &mut impl FnMut(&RunRecord)) -> Result<bool, StageError> {
+    async fn step(&mut self, agenda: &mut Agenda, stop: &Stop, told: &mut impl FnMut(&RunRecord)) -> Result<bool, StageError> {
+        let cancel = &stop.now;
         if !agenda.resumed {
             if let Some(record) = self.resume(cancel, true).await? {
                 told(&record);
@@ -81,7 +103,7 @@ impl Engine {
             if due.ticks.is_empty() {
                 let Some(tick) = self.next_tick(now)? else { return Ok(false) };
                 tracing::debug!(tick = %rfc3339(tick), "waiting for the next tick");
-                if !self.sleep_until(tick, cancel).await {
+                if !self.sleep_until(tick, &stop.idle).await {
                     return Ok(true);
                 }
                 due = self.due()?.0;
@@ -227,7 +249,7 @@ impl Engine {
         Ok(VecDeque::new())
     }
 
-    /// Waits until the wall clock shows `at`. False when it did not come to that: the run is cancelled, or the clock was stepped back, so that
+    /// Waits until the wall clock shows `at`. False when it did not come to that: it is told to stop, or the clock was stepped back, so that
     /// another tick may be the next.
     async fn sleep_until(&self, at: DateTime<Utc>, cancel: &CancellationToken) -> bool {
         let mut now = self.ports.clock.now();

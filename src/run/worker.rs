@@ -1,7 +1,7 @@
 //! One split at work: read, transform, validate, hand on. Retried once when time heals its error.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
@@ -61,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) messages: mpsc::Receiver<Message>,
     pub(crate) attempts: Arc<AtomicU32>,
+    /// How long it took, once it is over.
+    pub(crate) took: Arc<OnceLock<Duration>>,
     task: JoinHandle<()>,
 }
 
@@ -76,12 +78,16 @@ impl Worker {
         let (sender, messages) = mpsc::channel(AHEAD);
         let attempts = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&attempts);
+        let took = Arc::new(OnceLock::new());
+        let over = Arc::clone(&took);
         let task = tokio::spawn(async move {
+            let began = run.ports.clock.monotonic();
             let last = work(&split, resume, &route, &run, &sender, &count).await;
+            let _ = over.set(run.ports.clock.monotonic().saturating_sub(began));
             // Nobody listens when the run has ended: then there is nothing to say.
             let _ = sender.send(last).await;
         });
-        Self { index, messages, attempts, task }
+        Self { index, messages, attempts, took, task }
     }
 }
 

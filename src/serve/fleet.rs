@@ -1,15 +1,25 @@
 //! The pipelines that are served, as everybody sees them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::{Gap, Ports, StageError, Trigger};
+use tokio::sync::Semaphore;
 
+use super::metrics::Metrics;
 use crate::plan::Plan;
 use crate::state::{Counts, Store};
 use crate::watch::{Expected, Report, Subject, report};
+
+/// What is told of a pipeline is as old as this at most: however many ask, its state is read no more often.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// Each has a thread and two batches of rows.
+const READERS: usize = 8;
 
 /// What happens right now.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +64,11 @@ impl Member {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Changes what happens right now.
+    pub fn update(&self, change: impl FnOnce(&mut Live)) {
+        change(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// What is known of it, and the verdict.
     ///
     /// # Errors
@@ -74,17 +89,38 @@ impl Member {
     }
 }
 
+/// A pipeline file of which nothing can be run: its errors leave no pipeline, or another file has its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// What it is called here: its name where that is told and free, else its file's.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What `check` says of it.
+    pub fault: String,
+}
+
 /// The pipelines that are served.
 pub struct Fleet {
     /// The world outside.
     pub ports: Ports,
+    /// What is counted for Prometheus.
+    pub metrics: Metrics,
     members: RwLock<BTreeMap<Arc<str>, Arc<Member>>>,
+    broken: RwLock<BTreeMap<PathBuf, Broken>>,
+    /// Reports, and when on the monotonic clock they were made.
+    reports: Mutex<BTreeMap<Arc<str>, (Duration, Report)>>,
+    ready: AtomicBool,
+    /// So many may read rows at one time.
+    pub(super) readers: Arc<Semaphore>,
 }
 
 impl Fleet {
     /// No pipelines yet.
     pub fn new(ports: Ports) -> Self {
-        Self { ports, members: RwLock::default() }
+        let metrics = Metrics::new(ports.clock.now());
+        let (members, broken, reports) = (RwLock::default(), RwLock::default(), Mutex::default());
+        Self { ports, metrics, members, broken, reports, ready: AtomicBool::new(false), readers: Arc::new(Semaphore::new(READERS)) }
     }
 
     /// All of them, by name.
@@ -99,11 +135,66 @@ impl Fleet {
 
     /// Adds one, or puts it in the place of the one with its name.
     pub fn put(&self, member: Arc<Member>) {
+        self.changed(&member.name);
         self.members.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&member.name), member);
     }
 
     /// Takes one away.
     pub fn remove(&self, name: &str) {
         self.members.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.changed(name);
+    }
+
+    /// The files of which nothing can be run, by path.
+    pub fn broken(&self) -> Vec<Broken> {
+        self.broken.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Says that nothing can be run of a file.
+    pub fn set_broken(&self, broken: Broken) {
+        self.broken.write().unwrap_or_else(PoisonError::into_inner).insert(broken.path.clone(), broken);
+    }
+
+    /// Says that something can, or that the file is gone.
+    pub fn set_whole(&self, path: &Path) {
+        self.broken.write().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+
+    /// Has every file been looked at once?
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Every file has been looked at once.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// What was told of a pipeline holds no longer.
+    pub fn changed(&self, name: &str) {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// What is known of one pipeline, and the verdict; at most half a second old. A state that cannot be read is a verdict, too.
+    pub fn report(&self, member: &Member) -> Report {
+        let at = self.ports.clock.monotonic();
+        let kept = self.reports.lock().unwrap_or_else(PoisonError::into_inner).get(&member.name).cloned();
+        if let Some((made, report)) = kept
+            && at.saturating_sub(made) < FRESH
+        {
+            return report;
+        }
+        let report = member.report(self.ports.clock.now()).unwrap_or_else(|error| Report::unreadable(&member.name, &error));
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.insert(Arc::clone(&member.name), (at, report.clone()));
+        report
+    }
+
+    /// What is known of every pipeline, those included of which nothing can be run, by name.
+    pub fn reports(&self) -> Vec<Report> {
+        let mut reports: Vec<Report> = self.members().iter().map(|member| self.report(member)).collect();
+        reports.extend(self.broken().iter().map(|broken| Report::down(&broken.name, &broken.fault)));
+        reports.sort_by(|a, b| a.pipeline.cmp(&b.pipeline));
+        reports
     }
 }

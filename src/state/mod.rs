@@ -181,6 +181,9 @@ pub struct ChunkKey {
     pub chunk: i64,
 }
 
+/// Who is handed chunks, one after another.
+pub type EachChunk<'a> = dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError> + 'a;
+
 /// What an epoch changes in the dedupe state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DedupeChanges {
@@ -260,7 +263,7 @@ pub trait Store: Send + Sync {
     /// A small fact of the dedupe stage.
     fn dedupe_meta(&self, name: &str) -> Result<Option<Value>, StageError>;
     /// Hands over every chunk, by series and time, until `each` fails.
-    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError>;
+    fn each_chunk(&self, each: &mut EachChunk<'_>) -> Result<(), StageError>;
     /// How many keys are held is not stored; this is how many chunks and how many keyed keys are, for `state show`.
     fn dedupe_size(&self) -> Result<(u64, u64), StageError>;
 
@@ -276,6 +279,12 @@ pub trait Store: Send + Sync {
     fn end_run(&self, run: &RunRecord) -> Result<(), StageError>;
     /// The newest runs, newest first.
     fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StageError>;
+
+    /// The newest runs that were opened before this one, newest first; `None` when it is not remembered.
+    fn runs_before(&self, run_id: &str, limit: usize) -> Result<Option<Vec<RunRecord>>, StageError> {
+        let mut runs = self.runs(usize::MAX)?.into_iter().skip_while(|run| run.run_id != run_id);
+        Ok(runs.next().map(|_| runs.take(limit).collect()))
+    }
 
     /// Is this tick, or a stretch that holds it, recorded?
     fn tick(&self, tick: DateTime<Utc>) -> Result<Option<TickRecord>, StageError>;
@@ -297,8 +306,9 @@ pub trait Store: Send + Sync {
     /// How many bytes the state takes.
     fn size(&self) -> Result<u64, StageError>;
 
-    /// Forgets runs and ticks but the newest `keep` of each. A run that is open and a tick that is running stay.
-    fn prune(&self, keep: usize) -> Result<(), StageError>;
+    /// Forgets runs and ticks but the newest `keep` of each, and of those the ones whose tick lies before `before`. A run that is open, a tick
+    /// that is running, and the newest of each stay.
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError>;
     /// Puts a rebuilt state in place of the old. The number of the last epoch goes on; what it changed is forgotten, being part of what is rebuilt.
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError>;
 }

@@ -8,8 +8,8 @@ use pipeline_contract::{Category, SinkState, StageError};
 use serde_json::Value;
 
 use super::{
-    Binding, ChunkKey, DedupeChanges, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, RunStatus, SplitRecord, Store, TickRecord, TickStatus,
-    check_next,
+    Binding, ChunkKey, DedupeChanges, EachChunk, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, RunStatus, SplitRecord, Store, TickRecord,
+    TickStatus, check_next,
 };
 
 /// How a commit is made to fail.
@@ -171,7 +171,7 @@ impl Store for ModelStore {
         Ok(self.model().meta.get(name).cloned())
     }
 
-    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+    fn each_chunk(&self, each: &mut EachChunk<'_>) -> Result<(), StageError> {
         let mut chunks: Vec<_> = self.model().chunks.iter().map(|(key, data)| (key.clone(), data.clone())).collect();
         chunks.sort_unstable();
         chunks.into_iter().try_for_each(|(key, data)| each(key, &data))
@@ -259,15 +259,20 @@ impl Store for ModelStore {
         Ok(self.model().chunks.values().map(|data| data.len() as u64).sum())
     }
 
-    fn prune(&self, keep: usize) -> Result<(), StageError> {
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
         let mut model = self.model();
-        let old = model.runs.len().saturating_sub(keep);
+        // The oldest one after another, up to the first that is young enough; never the last.
+        let aged = |times: &mut dyn Iterator<Item = DateTime<Utc>>, all: usize| {
+            let old = before.map_or(0, |before| times.take_while(|at| *at < before).count());
+            old.min(all.saturating_sub(1)).max(all.saturating_sub(keep))
+        };
+        let old = aged(&mut model.runs.iter().map(|run| run.tick), model.runs.len());
         let mut place = 0;
         model.runs.retain(|run| {
             place += 1;
             place > old || run.status == RunStatus::Open
         });
-        let old = model.ticks.len().saturating_sub(keep);
+        let old = aged(&mut model.ticks.values().map(|tick| tick.until), model.ticks.len());
         let mut place = 0;
         model.ticks.retain(|_, tick| {
             place += 1;

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use serde_json::Value;
 
 use self::value::{Json, Name, from_signed, to_signed};
-use super::{Binding, ChunkKey, DedupeChanges, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, Store, TickRecord};
+use super::{Binding, ChunkKey, DedupeChanges, EachChunk, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, Store, TickRecord};
 
 pub use open::OpenError;
 
@@ -198,7 +198,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+    fn each_chunk(&self, each: &mut EachChunk<'_>) -> Result<(), StageError> {
         self.transact(TransactionBehavior::Deferred, "read the state", |tx| {
             let mut select = tx.prepare_cached("SELECT series, chunk, data FROM chunk ORDER BY series, chunk")?;
             let mut rows = select.query([])?;
@@ -241,6 +241,10 @@ impl Store for SqliteStore {
         self.read(|tx| history::runs(tx, limit))
     }
 
+    fn runs_before(&self, run_id: &str, limit: usize) -> Result<Option<Vec<RunRecord>>, StageError> {
+        self.read(|tx| history::runs_before(tx, run_id, limit))
+    }
+
     fn tick(&self, tick: DateTime<Utc>) -> Result<Option<TickRecord>, StageError> {
         self.read(|tx| history::tick(tx, tick))
     }
@@ -274,8 +278,8 @@ impl Store for SqliteStore {
         self.read(|tx| Ok(pages(tx, "page_count")?.saturating_mul(pages(tx, "page_size")?)))
     }
 
-    fn prune(&self, keep: usize) -> Result<(), StageError> {
-        self.write(|tx| Ok(history::prune(tx, keep)?))
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
+        self.write(|tx| Ok(history::prune(tx, keep, before)?))
     }
 
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {

@@ -33,6 +33,9 @@ macro_rules! store_suite {
             stretches_of_ticks_hold_what_is_within
             the_last_tick_ends_a_stretch_or_is_the_limit
             pruning_keeps_the_newest_and_what_is_open
+            pruning_by_age_keeps_the_young_the_open_and_the_newest
+            what_is_noted_outlives_epochs_and_rebuilds
+            chunks_are_handed_over_by_series_and_time
             a_rebuilt_state_takes_the_place_of_the_old
             instants_are_kept_to_the_microsecond
         }
@@ -101,7 +104,7 @@ pub(super) fn a_new_store_knows_nothing(store: &dyn Store) {
     assert_eq!(store.tick(at("2026-05-19T15:00:00Z")).unwrap(), None);
     assert_eq!(store.last_tick(None).unwrap(), None);
     assert_eq!(store.ticks(10).unwrap(), []);
-    store.prune(1).unwrap();
+    store.prune(1, None).unwrap();
 }
 
 pub(super) fn bindings_are_kept_and_replaced(store: &dyn Store) {
@@ -262,6 +265,11 @@ pub(super) fn a_run_that_starts_again_replaces_itself(store: &dyn Store) {
     let runs = store.runs(10).unwrap();
     assert_eq!(runs.iter().map(|run| run.run_id.as_str()).collect::<Vec<_>>(), ["r1", "r2"]);
     assert_eq!(runs[0], again);
+    let before = |id: &str, limit| store.runs_before(id, limit).unwrap().map(|runs| runs.into_iter().map(|run| run.run_id).collect::<Vec<_>>());
+    assert_eq!(before("r1", 10), Some(vec!["r2".to_owned()]));
+    assert_eq!(before("r1", 0), Some(Vec::new()));
+    assert_eq!(before("r2", 10), Some(Vec::new()));
+    assert_eq!(before("r3", 10), None);
 }
 
 pub(super) fn only_scheduled_runs_have_a_tick(store: &dyn Store) {
@@ -310,16 +318,71 @@ pub(super) fn pruning_keeps_the_newest_and_what_is_open(store: &dyn Store) {
     ended("a", "2026-05-19T01:00:00Z");
     ended("b", "2026-05-19T02:00:00Z");
     ended("c", "2026-05-19T03:00:00Z");
-    store.prune(2).unwrap();
+    store.prune(2, None).unwrap();
     let runs = store.runs(10).unwrap();
     assert_eq!(runs.iter().map(|run| run.run_id.as_str()).collect::<Vec<_>>(), ["c", "b", "open"]);
     assert!(runs.iter().all(|run| run.splits.len() == 2));
     let ticks = store.ticks(10).unwrap();
     assert_eq!(ticks.iter().filter_map(|tick| tick.run_id.as_deref()).collect::<Vec<_>>(), ["c", "b", "open"]);
-    store.prune(0).unwrap();
+    store.prune(0, None).unwrap();
     assert_eq!(store.runs(10).unwrap().len(), 1);
     assert_eq!(store.ticks(10).unwrap().len(), 1);
-    store.prune(usize::MAX).unwrap();
+    store.prune(usize::MAX, None).unwrap();
+}
+
+pub(super) fn pruning_by_age_keeps_the_young_the_open_and_the_newest(store: &dyn Store) {
+    let ended = |id: &str, tick: &str| {
+        store.start_run(&run(id, tick), true).unwrap();
+        store.end_run(&RunRecord { status: RunStatus::Ok, ..run(id, tick) }).unwrap();
+    };
+    store.start_run(&run("open", "2026-05-19T00:00:00Z"), true).unwrap();
+    ended("a", "2026-05-19T01:00:00Z");
+    ended("b", "2026-05-19T02:00:00Z");
+    ended("c", "2026-05-19T03:00:00Z");
+    let kept = |keep: usize, before: &str| {
+        store.prune(keep, Some(at(before))).unwrap();
+        let runs: Vec<String> = store.runs(10).unwrap().into_iter().map(|run| run.run_id).collect();
+        let ticks: Vec<String> = store.ticks(10).unwrap().into_iter().filter_map(|tick| tick.run_id).collect();
+        assert_eq!(runs, ticks);
+        runs.join(" ")
+    };
+    assert_eq!(kept(10, "2026-05-18T00:00:00Z"), "c b a open");
+    assert_eq!(kept(10, "2026-05-19T02:00:00Z"), "c b open");
+    assert_eq!(kept(10, "2027-01-01T00:00:00Z"), "c open");
+    assert_eq!(kept(0, "2026-05-18T00:00:00Z"), "open");
+}
+
+pub(super) fn what_is_noted_outlives_epochs_and_rebuilds(store: &dyn Store) {
+    assert_eq!(store.note("told").unwrap(), None);
+    store.set_note("told", &json!({"at": 1})).unwrap();
+    store.set_note("told", &json!({"at": 2})).unwrap();
+    store.set_note("epoch", &json!("no fact of ours")).unwrap();
+    store.rebuild(&Rebuilt::default()).unwrap();
+    assert_eq!(store.note("told").unwrap(), Some(json!({"at": 2})));
+    assert_eq!(store.last_epoch().unwrap(), None);
+}
+
+pub(super) fn chunks_are_handed_over_by_series_and_time(store: &dyn Store) {
+    store.start_run(&run("r", "2026-05-19T15:00:00Z"), true).unwrap();
+    let chunks = vec![(chunk(b"b", 1), vec![1]), (chunk(b"a", 2), vec![2]), (chunk(b"a", -1), vec![3])];
+    let dedupe = DedupeChanges { chunks, ..DedupeChanges::default() };
+    store.commit_epoch(&EpochCommit { dedupe, ..commit(1, "r") }).unwrap();
+    let mut seen = Vec::new();
+    let mut each = |key: ChunkKey, data: &[u8]| {
+        seen.push((key, data.to_vec()));
+        Ok(())
+    };
+    store.each_chunk(&mut each).unwrap();
+    assert_eq!(seen, [(chunk(b"a", -1), vec![3]), (chunk(b"a", 2), vec![2]), (chunk(b"b", 1), vec![1])]);
+    let mut count = 0;
+    let stopped = store.each_chunk(&mut |_, _| {
+        count += 1;
+        Err(StageError::developer("enough"))
+    });
+    assert_eq!((stopped.unwrap_err().message.as_str(), count), ("enough", 1));
+    assert!(store.size().unwrap() > 0);
+    assert_eq!(store.run("r").unwrap().map(|run| run.run_id), Some("r".to_owned()));
+    assert_eq!(store.run("s").unwrap(), None);
 }
 
 pub(super) fn a_rebuilt_state_takes_the_place_of_the_old(store: &dyn Store) {

@@ -4,5 +4,7 @@
 //! Freshness is judged by the data that are stored, not by the process: a run that succeeds and brings nothing new makes nothing fresh.
 
 mod report;
+mod summary;
 
 pub use report::{Data, Expected, Gaps, Health, LastRun, Reason, Report, Subject, report};
+pub use summary::{split_status, summary};

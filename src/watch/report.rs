@@ -74,7 +74,7 @@ impl Health {
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// What kind: `stale`, `failed`, `partial`, `gaps`, `config`.
+    /// What kind: `stale`, `failed`, `partial`, `gaps`, `config`, `state`.
     pub code: &'static str,
     /// How grave.
     pub health: Health,
@@ -162,11 +162,11 @@ pub fn report(subject: &Subject<'_>, now: DateTime<Utc>) -> Result<Report, Stage
     let last = runs.first();
     let failures = failures(&runs);
     reasons.extend(subject.fault.map(|fault| {
-        let (health, text) = match subject.down {
-            true => (Health::Unhealthy, "it does not run: its file has errors"),
-            false => (Health::Degraded, "its file was changed and has errors: the old version goes on"),
-        };
-        Reason { code: "config", health, message: format!("{text}: {fault}") }
+        if subject.down {
+            return does_not_run(fault);
+        }
+        let message = format!("its file was changed and has errors, the old version goes on: {}", in_short(fault));
+        Reason { code: "config", health: Health::Degraded, message }
     }));
     let ended = runs.iter().find(|run| run.status != RunStatus::Open);
     reasons.extend(ended.and_then(|run| of_run(run, failures)));
@@ -208,6 +208,41 @@ pub fn report(subject: &Subject<'_>, now: DateTime<Utc>) -> Result<Report, Stage
         data,
         gaps,
     })
+}
+
+impl Report {
+    fn of_reason(pipeline: &str, reason: Reason) -> Self {
+        Self {
+            pipeline: pipeline.to_owned(),
+            status: reason.health,
+            reasons: vec![reason],
+            last_run: None,
+            last_success: None,
+            consecutive_failures: 0,
+            next_tick: None,
+            data: None,
+            gaps: None,
+        }
+    }
+
+    /// Of a pipeline that cannot even be begun with: `fault` is what `check` says of its file.
+    pub fn down(pipeline: &str, fault: &str) -> Self {
+        Self::of_reason(pipeline, does_not_run(fault))
+    }
+
+    /// Of a pipeline whose state cannot be read.
+    pub fn unreadable(pipeline: &str, error: &StageError) -> Self {
+        Self::of_reason(pipeline, Reason { code: "state", health: Health::Unhealthy, message: error.message.clone() })
+    }
+}
+
+fn does_not_run(fault: &str) -> Reason {
+    Reason { code: "config", health: Health::Unhealthy, message: format!("it does not run: {}", in_short(fault)) }
+}
+
+/// What happened and where: the first two lines of what `check` says.
+fn in_short(fault: &str) -> String {
+    fault.lines().take(2).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// How many of the newest runs failed, one after another.

@@ -10,7 +10,8 @@ use pipeline::config::{self, Env, SourceFile};
 use pipeline::plan::{self, Registry};
 use pipeline::run::{Engine, RunRequest};
 use pipeline::state::{
-    Binding, ChunkKey, Counts, EpochCommit, LastEpoch, ModelStore, Rebuilt, RejectHash, RunRecord, RunStatus, SplitStatus, Store, TickRecord,
+    Binding, ChunkKey, Counts, EachChunk, EpochCommit, LastEpoch, ModelStore, Rebuilt, RejectHash, RunRecord, RunStatus, SplitStatus, Store,
+    TickRecord,
 };
 use pipeline_contract::testkit::{Answer, SimDisk, Survives, TestBudget, TestRandom, TestTransport};
 use pipeline_contract::{CancellationToken, Category, Clock, Epoch, Ports, StageError, async_trait};
@@ -172,7 +173,7 @@ impl Store for SteppedStore {
     fn dedupe_meta(&self, name: &str) -> Result<Option<Value>, StageError> {
         self.read(|model| model.dedupe_meta(name))
     }
-    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+    fn each_chunk(&self, each: &mut EachChunk<'_>) -> Result<(), StageError> {
         self.read(|model| model.each_chunk(each))
     }
     fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StageError> {
@@ -217,8 +218,8 @@ impl Store for SteppedStore {
     fn ticks(&self, limit: usize) -> Result<Vec<TickRecord>, StageError> {
         self.read(|model| model.ticks(limit))
     }
-    fn prune(&self, keep: usize) -> Result<(), StageError> {
-        self.step("forgotten runs", |model| model.prune(keep))
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
+        self.step("forgotten runs", |model| model.prune(keep, before))
     }
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {
         self.step("rebuild", |model| model.rebuild(rebuilt))

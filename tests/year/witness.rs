@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pipeline::state::{
-    Binding, ChunkKey, EpochCommit, LastEpoch, ModelStore, Rebuilt, RejectHash, RunRecord, RunStatus, SplitStatus, Store, TickRecord, TickStatus,
+    Binding, ChunkKey, EachChunk, EpochCommit, LastEpoch, ModelStore, Rebuilt, RejectHash, RunRecord, RunStatus, SplitStatus, Store, TickRecord,
+    TickStatus,
 };
 use pipeline_contract::{Category, StageError};
 use serde_json::Value;
@@ -57,7 +58,7 @@ impl Store for Witness {
         self.change()?;
         self.inner.bind(binding)
     }
-    fn each_chunk(&self, each: &mut dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+    fn each_chunk(&self, each: &mut EachChunk<'_>) -> Result<(), StageError> {
         self.look()?;
         self.inner.each_chunk(each)
     }
@@ -180,9 +181,9 @@ impl Store for Witness {
         self.look()?;
         self.inner.ticks(limit)
     }
-    fn prune(&self, keep: usize) -> Result<(), StageError> {
+    fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
         self.change()?;
-        self.inner.prune(keep)
+        self.inner.prune(keep, before)
     }
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {
         self.change()?;

@@ -338,6 +338,7 @@ impl World {
                 catch_up: CatchUp::Latest,
                 overrun: Overrun::Skip,
                 keep_runs: 100_000,
+                keep_for: None,
                 on_reject: OnReject::Quarantine,
                 warn: None,
                 abort: None,

@@ -108,7 +108,7 @@ async fn run(State(page): State<Arc<Page>>, Path((name, run_id)): Path<(String, 
 }
 
 /// The answer to people who ask for what is not there.
-pub(super) async fn nothing(State(fleet): State<Arc<Fleet>>) -> Response {
+pub(super) async fn nothing(fleet: &Fleet) -> Response {
     guarded(missing(fleet.ports.clock.now())).await
 }
 

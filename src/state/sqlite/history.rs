@@ -109,10 +109,10 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite
 }
 
 /// The runs that a query selects, with all columns of `run`.
-fn select_runs(tx: &Transaction<'_>, sql: &str, parameter: impl rusqlite::ToSql) -> rusqlite::Result<Vec<RunRecord>> {
+fn select_runs(tx: &Transaction<'_>, sql: &str, parameters: impl rusqlite::Params) -> rusqlite::Result<Vec<RunRecord>> {
     let mut runs = tx.prepare_cached(sql)?;
     let mut splits = tx.prepare_cached("SELECT * FROM split WHERE run = ?1 ORDER BY place")?;
-    let mut rows = runs.query([parameter])?;
+    let mut rows = runs.query(parameters)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let seq: i64 = row.get("seq")?;
@@ -144,15 +144,21 @@ fn split_of(row: &Row<'_>) -> rusqlite::Result<SplitRecord> {
 }
 
 pub(super) fn open_run(tx: &Transaction<'_>) -> rusqlite::Result<Option<RunRecord>> {
-    Ok(select_runs(tx, "SELECT * FROM run WHERE status = ?1 ORDER BY seq DESC LIMIT 1", Name(RunStatus::Open))?.pop())
+    Ok(select_runs(tx, "SELECT * FROM run WHERE status = ?1 ORDER BY seq DESC LIMIT 1", [Name(RunStatus::Open)])?.pop())
 }
 
 pub(super) fn runs(tx: &Transaction<'_>, limit: usize) -> rusqlite::Result<Vec<RunRecord>> {
-    select_runs(tx, "SELECT * FROM run ORDER BY seq DESC LIMIT ?1", at_most(limit))
+    select_runs(tx, "SELECT * FROM run ORDER BY seq DESC LIMIT ?1", [at_most(limit)])
+}
+
+pub(super) fn runs_before(tx: &Transaction<'_>, run_id: &str, limit: usize) -> rusqlite::Result<Option<Vec<RunRecord>>> {
+    let known: Option<i64> = tx.prepare_cached("SELECT seq FROM run WHERE run_id = ?1")?.query_row([run_id], |row| row.get(0)).optional()?;
+    let before = |seq| select_runs(tx, "SELECT * FROM run WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2", params![seq, at_most(limit)]);
+    known.map(before).transpose()
 }
 
 pub(super) fn run(tx: &Transaction<'_>, run_id: &str) -> rusqlite::Result<Option<RunRecord>> {
-    Ok(select_runs(tx, "SELECT * FROM run WHERE run_id = ?1", run_id)?.pop())
+    Ok(select_runs(tx, "SELECT * FROM run WHERE run_id = ?1", [run_id])?.pop())
 }
 
 pub(super) fn save_tick(tx: &Transaction<'_>, record: &TickRecord) -> rusqlite::Result<()> {
@@ -193,17 +199,35 @@ pub(super) fn ticks(tx: &Transaction<'_>, limit: usize) -> rusqlite::Result<Vec<
     tx.prepare_cached("SELECT * FROM tick ORDER BY tick DESC LIMIT ?1")?.query_map([at_most(limit)], tick_of)?.collect()
 }
 
-pub(super) fn prune(tx: &Transaction<'_>, keep: usize) -> rusqlite::Result<()> {
+pub(super) fn prune(tx: &Transaction<'_>, keep: usize, before: Option<DateTime<Utc>>) -> rusqlite::Result<()> {
     // The newest that goes. What it costs follows what goes, not what stays.
-    let newest = |query: &str| tx.prepare_cached(query)?.query_row([at_most(keep)], |row| row.get::<_, i64>(0)).optional();
-    if let Some(seq) = newest("SELECT seq FROM run ORDER BY seq DESC LIMIT 1 OFFSET ?1")? {
+    let counted = |query: &str| tx.prepare_cached(query)?.query_row([at_most(keep)], |row| row.get::<_, i64>(0)).optional();
+    let run = counted("SELECT seq FROM run ORDER BY seq DESC LIMIT 1 OFFSET ?1")?;
+    if let Some(seq) = run.max(aged(tx, "SELECT seq, tick FROM run ORDER BY seq", before)?) {
         let open = Name(RunStatus::Open);
         tx.prepare_cached("DELETE FROM split WHERE run IN (SELECT seq FROM run WHERE seq <= ?1 AND status <> ?2)")?.execute(params![seq, open])?;
         tx.prepare_cached("DELETE FROM run WHERE seq <= ?1 AND status <> ?2")?.execute(params![seq, open])?;
     }
-    if let Some(tick) = newest("SELECT tick FROM tick ORDER BY tick DESC LIMIT 1 OFFSET ?1")? {
+    let tick = counted("SELECT tick FROM tick ORDER BY tick DESC LIMIT 1 OFFSET ?1")?;
+    if let Some(tick) = tick.max(aged(tx, "SELECT tick, until FROM tick ORDER BY tick", before)?) {
         let running = Name(TickStatus::Running);
         tx.prepare_cached("DELETE FROM tick WHERE tick <= ?1 AND status <> ?2")?.execute(params![tick, running])?;
     }
     Ok(())
+}
+
+/// Of a query of numbers and instants, the oldest first: the number before the first that is not too old. The last never goes.
+fn aged(tx: &Transaction<'_>, query: &str, before: Option<DateTime<Utc>>) -> rusqlite::Result<Option<i64>> {
+    let Some(before) = before else { return Ok(None) };
+    let mut select = tx.prepare_cached(query)?;
+    let mut rows = select.query([])?;
+    let (mut gone, mut last) = (None, None);
+    while let Some(row) = rows.next()? {
+        gone = last;
+        if row.get::<_, Micros>(1)?.0 >= before {
+            break;
+        }
+        last = Some(row.get(0)?);
+    }
+    Ok(gone)
 }

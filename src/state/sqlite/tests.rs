@@ -361,7 +361,7 @@ fn the_file_does_not_grow_with_runs_that_are_forgotten() {
         store.start_run(&run, true).unwrap();
         store.commit_epoch(&commit(n + 1, &run.run_id)).unwrap();
         store.end_run(&RunRecord { status: RunStatus::Ok, ..run }).unwrap();
-        store.prune(50).unwrap();
+        store.prune(50, None).unwrap();
         if n % 100 == 99 {
             after.push(size());
         }
