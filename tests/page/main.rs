@@ -29,6 +29,7 @@ async fn pages(world: &World, root: &str) -> Vec<(&'static str, String)> {
         ("strange", format!("{root}/pipelines/strange")),
         ("run", run("crypto", 0)),
         ("failed", run("strange", 0)),
+        ("broken", format!("{root}/pipelines/torn")),
         ("missing", format!("{root}/pipelines/nobody")),
     ]
 }
@@ -85,8 +86,12 @@ async fn the_overview_says_of_each_pipeline_how_it_is() {
     assert_eq!(browser.ask("return document.querySelectorAll('[data-live=card-crypto] .cell.failed').length").await, 1);
     assert_eq!(browser.ask("return document.querySelector('[data-live=card-crypto] .strip').ariaLabel").await, "the last 4 runs: 3 ok, 1 failed");
     // Those in trouble come first.
-    assert_eq!(browser.ask("return [...document.querySelectorAll('article')].map((e) => e.dataset.name).join()").await, "crypto,strange,closes,idle");
-    assert!(browser.client.title().await.unwrap().contains("degraded"));
+    assert_eq!(
+        browser.ask("return [...document.querySelectorAll('article')].map((e) => e.dataset.name).join()").await,
+        "torn,crypto,strange,closes,idle"
+    );
+    assert!(browser.client.title().await.unwrap().contains("1 unhealthy, 2 degraded"));
+    assert!(browser.text(&card("torn", ".reasons")).await.contains("expected `=`"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pipeline::config::{self, Env, SourceFile};
 use pipeline::plan::{self, Plan, Registry};
 use pipeline::run::Engine;
-use pipeline::serve::{Fleet, Live, Member, routes};
+use pipeline::serve::{Broken, Fleet, Live, Member, routes};
 use pipeline::state::{RunRecord, SqliteCredits, SqliteStore, Store};
 use pipeline::watch::Expected;
 use pipeline_contract::testkit::{Answer, TestTransport, ports};
@@ -130,6 +130,10 @@ impl World {
         world.broken.store(false, Ordering::SeqCst);
         world.clock.set("2026-05-19T15:40:00Z");
         world.harm("strange");
+        let fault = format!(
+            "error[E001]: expected `=`\n --> pipelines/torn.toml:3:6\n  |\n3 | name {HOSTILE} and a long line of what stands in the file\n  |      ^"
+        );
+        world.fleet.set_broken(Broken { name: "torn".to_owned(), path: PathBuf::from("pipelines/torn.toml"), fault });
         let crypto = world.fleet.member("crypto").unwrap();
         let demand = crypto.plan.parts.source.demand().unwrap();
         SqliteCredits::new(world.dir.path().join("state/credits.db")).spend(&demand.scope, "2026-05", 1234).unwrap();

@@ -91,7 +91,10 @@ struct Asked {
 
 async fn pipeline(State(page): State<Arc<Page>>, Path(name): Path<String>, Query(asked): Query<Asked>) -> Response {
     blocking(move || {
-        let member = page.fleet.member(&name)?;
+        let Some(member) = page.fleet.member(&name) else {
+            let broken = page.fleet.broken().into_iter().find(|file| file.name == name)?;
+            return Some(pipeline::broken(&broken, page.now()));
+        };
         // Sinks read files in their own way, which may block: it is this thread that waits.
         let newest = tokio::runtime::Handle::current().block_on(page.shelf.newest(&member, &page.fleet.ports));
         Some(pipeline::render(&member, page.fleet.ports.disk.as_ref(), newest, asked.series.as_deref(), page.now()))

@@ -38,11 +38,13 @@ pub(super) fn render(fleet: &Fleet, now: DateTime<Utc>) -> Markup {
             (member, seen)
         })
         .collect();
+    let broken = fleet.broken();
     let health = |seen: &Result<Seen, StageError>| seen.as_ref().map_or(Health::Unhealthy, |seen| seen.report.status);
     all.sort_by_key(|(_, seen)| Reverse(health(seen)));
     let number = |wanted: Health| all.iter().filter(|(_, seen)| health(seen) == wanted).count() as u64;
-    let (good, odd, bad) = (number(Health::Healthy), number(Health::Degraded), number(Health::Unhealthy));
-    let title = match (all.len(), odd, bad) {
+    let (good, odd, bad) = (number(Health::Healthy), number(Health::Degraded), number(Health::Unhealthy) + broken.len() as u64);
+    let none = all.is_empty() && broken.is_empty();
+    let title = match (usize::from(!none), odd, bad) {
         (0, ..) => "No pipelines".to_owned(),
         (_, 0, 0) => "All healthy".to_owned(),
         (_, _, 0) => format!("{odd} degraded"),
@@ -52,7 +54,7 @@ pub(super) fn render(fleet: &Fleet, now: DateTime<Utc>) -> Markup {
     let body = html! {
         div.title data-live="title" {
             h1 { "Pipelines" }
-            @if !all.is_empty() {
+            @if !none {
                 p.tally {
                     @if bad > 0 { span.bad { (bad) " unhealthy" } " " }
                     @if odd > 0 { span.odd { (odd) " degraded" } " " }
@@ -60,12 +62,18 @@ pub(super) fn render(fleet: &Fleet, now: DateTime<Utc>) -> Markup {
                 }
             }
         }
-        @if all.is_empty() {
+        @if none {
             div.empty data-live="empty" {
                 p { strong { "No pipelines yet." } " Put a file into " code { "pipelines/" } ": it is picked up at once." }
                 p.command { span { "Write one to begin with: " } code tabindex="0" role="textbox" aria-readonly="true" aria-label="Write one to begin with" { "pipeline new pipeline my-first" } }
             }
         } @else {
+            @for file in &broken {
+                article.card.unhealthy data-live={ "card-" (file.name) } data-state="unhealthy" data-name=(file.name) {
+                    div.head { h2 { a #{ "link-" (file.name) } href=(pipeline_href(&file.name)) { (file.name) } } (badge(Health::Unhealthy)) }
+                    (problems::broken(file))
+                }
+            }
             @for (member, seen) in &all {
                 @match seen {
                     Ok(seen) => (card(member, seen, now)),
@@ -103,7 +111,7 @@ fn card(member: &Member, seen: &Seen, now: DateTime<Utc>) -> Markup {
                 }
             }
             @if let Some((_, splits, read, rows)) = &live.run { (under_way(*splits, *read, rows.written)) }
-            (problems::list(member, report))
+            (problems::list(member, report, false))
         }
     }
 }

@@ -13,7 +13,7 @@ use super::overview::{Seen, facts, status, under_way};
 use super::rows::{Newest, Shape, Values, plain};
 use super::{problems, rejects, strip};
 use crate::plan::drawn;
-use crate::serve::Member;
+use crate::serve::{Broken, Member};
 use crate::state::{RunRecord, SplitStatus, SqliteCredits, TickStatus};
 use crate::watch::Health;
 
@@ -51,7 +51,7 @@ pub(super) fn render(
         p.about { code { (member.path.display()) } }
         div data-live="now" {
             @if let Some((_, splits, read, rows)) = &live.run { (under_way(*splits, *read, rows.written)) }
-            (problems::list(member, report))
+            (problems::list(member, report, true))
             (facts(member, &seen, now))
         }
         (section("newest", "Newest rows", &newest_rows(member, newest, series)))
@@ -66,6 +66,15 @@ pub(super) fn render(
         section.plan aria-labelledby="plan" { h2 #plan { "Plan" } (plan(member, now)) }
     };
     page(&format!("{} {} · pipeline", member.name, report.status.name()), now, &[], &body)
+}
+
+/// The page of a file of which nothing can be run.
+pub(super) fn broken(file: &Broken, now: DateTime<Utc>) -> Markup {
+    let body = html! {
+        div.title data-live="title" data-state="unhealthy" data-name=(file.name) { h1 { (file.name) } (badge(Health::Unhealthy)) }
+        div data-live="now" { (problems::broken(file)) }
+    };
+    page(&format!("{} does not run · pipeline", file.name), now, &[], &body)
 }
 
 fn section(id: &str, title: &str, body: &Markup) -> Markup {
