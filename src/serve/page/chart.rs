@@ -174,7 +174,8 @@ fn bars_in(area: &Area<'_>, shown: &Bars<'_>, size: (u32, u32)) -> Result<Scale,
 /// Candles: hollow where the price rose, filled where it did not.
 pub(super) fn candles(candles: &[Candle], text: &str) -> Markup {
     in_sizes(text, |area, size| {
-        let (low, high) = bounds(candles.iter().flat_map(|candle| [candle.low, candle.high]));
+        // A row may say that it opened above its high: what lies far outside of the axis has no pixel.
+        let (low, high) = bounds(candles.iter().flat_map(|candle| [candle.open, candle.high, candle.low, candle.close]));
         let times: Vec<_> = candles.iter().map(|candle| candle.at).collect();
         let closest = times.array_windows().map(|[a, b]| *b - *a).min().unwrap_or(TimeDelta::hours(1));
         let (mut chart, scale, across) = timed(area, size, &times, closest, (low, high))?;

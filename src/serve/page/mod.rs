@@ -15,6 +15,8 @@ mod rejects;
 mod rows;
 mod run;
 mod strip;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

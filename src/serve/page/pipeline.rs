@@ -156,7 +156,7 @@ fn run_list(member: &Member, runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
                 tbody {
                     @for run in runs.iter().take(LISTED) {
                         tr {
-                            th scope="row" { a href=(run_href(&member.name, &run.run_id)) { (run.started_at.format("%Y-%m-%d %H:%M:%S")) } " " (age(run.started_at, now)) }
+                            th.when scope="row" { a href=(run_href(&member.name, &run.run_id)) { (run.started_at.format("%Y-%m-%d %H:%M:%S")) } " " (age(run.started_at, now)) }
                             td { (status(run)) @if run.cause != "schedule" { " " span.small { (run.cause) } } }
                             td.n { @match run.ended_at { Some(end) => (took(end - run.started_at)), None => "–" } }
                             td.n { (count(run.rows.read)) } td.n { (count(run.rows.written)) } td.n { (count(run.rows.rejected)) }
