@@ -178,8 +178,8 @@ pub(super) fn candles(candles: &[Candle], text: &str) -> Markup {
         let (low, high) = bounds(candles.iter().flat_map(|candle| [candle.open, candle.high, candle.low, candle.close]));
         let times: Vec<_> = candles.iter().map(|candle| candle.at).collect();
         let closest = times.array_windows().map(|[a, b]| *b - *a).min().unwrap_or(TimeDelta::hours(1));
-        let (mut chart, scale, across) = timed(area, size, &times, closest, (low, high))?;
-        let slots = (across.1 - across.0).num_seconds().max(1) as f64 / closest.num_seconds().max(1) as f64;
+        let (mut chart, scale) = timed(area, size, &times, closest, (low, high))?;
+        let slots = (scale.x.end - scale.x.start) / closest.num_seconds().max(1) as f64;
         let width = (f64::from(scale.pixels[1] - scale.pixels[0]) / slots * 0.66).clamp(1.0, 24.0) as u32;
         for candle in candles {
             let Candle { at, open, high, low, close } = *candle;
@@ -195,7 +195,7 @@ pub(super) fn line(points: &[(DateTime<Utc>, f64)], text: &str) -> Markup {
     in_sizes(text, |area, size| {
         let bounds = bounds(points.iter().map(|(_, value)| *value));
         let times: Vec<_> = points.iter().map(|(at, _)| *at).collect();
-        let (mut chart, scale, _) = timed(area, size, &times, TimeDelta::minutes(1), bounds)?;
+        let (mut chart, scale) = timed(area, size, &times, TimeDelta::minutes(1), bounds)?;
         chart.draw_series(LineSeries::new(points.iter().copied(), SERIES.stroke_width(2)))?;
         // A line through one point is none.
         chart.draw_series(points.last().map(|point| Circle::new(*point, 3, SERIES.filled())))?;
@@ -248,7 +248,7 @@ fn timed<'a, 'b>(
     times: &[DateTime<Utc>],
     pad: TimeDelta,
     (low, high): (f64, f64),
-) -> Result<(Timed<'a, 'b>, Scale, (DateTime<Utc>, DateTime<Utc>)), Failed> {
+) -> Result<(Timed<'a, 'b>, Scale), Failed> {
     let (first, last) = (times.iter().min().copied().unwrap_or_default(), times.iter().max().copied().unwrap_or_default());
     let pad = pad.max(TimeDelta::seconds(1));
     let (first, last) = (first.checked_sub_signed(pad).unwrap_or(first), last.checked_add_signed(pad).unwrap_or(last));
@@ -260,7 +260,7 @@ fn timed<'a, 'b>(
         .build_cartesian_2d(first..last, low..high)?;
     mesh(&mut chart, size, &|at| time_label(*at, last - first), &label)?;
     let scale = Scale::of(&chart, seconds(first)..seconds(last));
-    Ok((chart, scale, (first, last)))
+    Ok((chart, scale))
 }
 
 /// Axes and the lines across, with as many labels as there is room for.
