@@ -81,7 +81,7 @@ async fn guarded(mut response: Response) -> Response {
 }
 
 async fn overview(State(page): State<Arc<Page>>) -> Response {
-    blocking(move || Some(overview::render(&page.fleet, page.now()))).await
+    blocking(page.now(), move || Some(overview::render(&page.fleet, page.now()))).await
 }
 
 /// What a pipeline's page may be asked.
@@ -92,7 +92,7 @@ struct Asked {
 }
 
 async fn pipeline(State(page): State<Arc<Page>>, Path(name): Path<String>, Query(asked): Query<Asked>) -> Response {
-    blocking(move || {
+    blocking(page.now(), move || {
         let Some(member) = page.fleet.member(&name) else {
             let broken = page.fleet.broken().into_iter().find(|file| file.name == name)?;
             return Some(pipeline::broken(&broken, page.now()));
@@ -105,7 +105,7 @@ async fn pipeline(State(page): State<Arc<Page>>, Path(name): Path<String>, Query
 }
 
 async fn run(State(page): State<Arc<Page>>, Path((name, run_id)): Path<(String, String)>) -> Response {
-    blocking(move || {
+    blocking(page.now(), move || {
         let member = page.fleet.member(&name)?;
         run::render(&member, &run_id, page.now())
     })
@@ -122,10 +122,10 @@ fn missing(now: DateTime<Utc>) -> Response {
 }
 
 /// State and files are read where waiting disturbs nobody. `None` is a page that does not exist.
-async fn blocking(render: impl FnOnce() -> Option<Markup> + Send + 'static) -> Response {
+async fn blocking(now: DateTime<Utc>, render: impl FnOnce() -> Option<Markup> + Send + 'static) -> Response {
     match tokio::task::spawn_blocking(render).await {
         Ok(Some(markup)) => Html(markup.into_string()).into_response(),
-        Ok(None) => missing(Utc::now()),
+        Ok(None) => missing(now),
         Err(error) => {
             tracing::error!("a page could not be made: {error}");
             (StatusCode::INTERNAL_SERVER_ERROR, "this page could not be made: the log says why\n").into_response()
