@@ -23,6 +23,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Its name, where that can be told.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_ref().map(|name| name.as_str()).filter(|name| !name.is_empty())
+    }
+
     /// Its columns from stage to stage, as far as they can be told: for tests that stand in a file of their own.
     pub fn columns(&self) -> Option<&Columns> {
         self.columns.as_ref()

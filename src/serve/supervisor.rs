@@ -316,7 +316,7 @@ impl<'a> Supervisor<'a> {
             let bound = self.wire(&next).and_then(|plan| workspace::bind(state.store.as_ref(), name, &plan.binding, next.path()));
             match bound {
                 // It fitted when it was looked at, and meanwhile the first rows were stored.
-                Err(refused) => self.set_fault(&next.path().clone(), refused.to_string()),
+                Err(refused) => self.set_fault(&next.path().clone(), Some(name), format!("error: {refused}")),
                 Ok(()) => {
                     if let Some(slot) = self.slots.get_mut(name) {
                         slot.version = next;
@@ -359,7 +359,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Says what is wrong with a file, once.
-    fn set_fault(&mut self, path: &PathBuf, fault: String) {
+    fn set_fault(&mut self, path: &PathBuf, name: Option<&str>, fault: String) {
         let seen = self.files.entry(path.clone()).or_default();
         let slot = self.slots.iter().find(|(_, slot)| slot.version.path() == path && !slot.gone);
         if seen.fault.as_ref() != Some(&fault) {
@@ -379,7 +379,8 @@ impl<'a> Supervisor<'a> {
                 }
             }
             None => {
-                let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+                let free = name.filter(|name| self.slots.get(*name).is_none_or(|slot| slot.gone)).map(str::to_owned);
+                let name = free.unwrap_or_else(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default());
                 self.fleet.set_broken(Broken { name, path: path.clone(), fault });
             }
         }

@@ -84,7 +84,8 @@ impl Room {
         self.write(&format!("pipelines/{name}"), &fs::read_to_string(from).unwrap())
     }
 
-    fn command(&self, program: &Path, args: &[&str]) -> Command {
+    /// A program in this room, not yet started.
+    pub fn command(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).env_clear().envs(&self.env).current_dir(self.dir.path()).stdin(Stdio::null());
         command

@@ -42,7 +42,7 @@ impl Supervisor<'_> {
     fn candidate(&mut self, path: &PathBuf) -> Option<Candidate> {
         let loaded = workspace::load(self.registry, path, &self.env);
         let Some(plan) = &loaded.plan else {
-            self.set_fault(path, workspace::render(&loaded, &[], false));
+            self.set_fault(path, loaded.facts.name(), workspace::render(&loaded, &[], false));
             return None;
         };
         let name = Arc::clone(&plan.parts.name);
@@ -60,11 +60,12 @@ impl Supervisor<'_> {
             }
             return None;
         }
-        let running = self.slots.get(&name).is_some_and(|slot| matches!(slot.phase, Phase::Running(_)));
-        if let Some(member) = self.fleet.member(&name).filter(|_| running)
+        // Of a name that another file has, its state is no matter.
+        let takes_over = self.slots.get(&name).is_some_and(|slot| matches!(slot.phase, Phase::Running(_)) && (slot.gone || slot.version.path() == path));
+        if let Some(member) = self.fleet.member(&name).filter(|_| takes_over)
             && let Err(refused) = workspace::fits(member.store.as_ref(), &name, &plan.binding, path)
         {
-            self.set_fault(path, format!("error: {refused}"));
+            self.set_fault(path, Some(&name), format!("error: {refused}"));
             return None;
         }
         Some(Candidate { path: path.clone(), name, loaded })
@@ -96,7 +97,7 @@ impl Supervisor<'_> {
             }
             candidates.retain(|candidate| faults.iter().all(|(path, _)| *path != candidate.path));
             for (path, text) in faults {
-                self.set_fault(&path, text);
+                self.set_fault(&path, None, text);
             }
         }
     }
