@@ -45,8 +45,9 @@ pub fn routes(fleet: Arc<Fleet>) -> Router {
         .merge(page::router(fleet))
 }
 
-/// Nothing is at this path: said as a page to whoever reads pages.
+/// Nothing is at this path: said as a page to whoever reads pages, but for the paths of programs.
 async fn nowhere(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, uri: Uri) -> Response {
     let reads = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    let reads = reads && !uri.path().starts_with("/api/");
     if reads { page::nothing(&fleet).await } else { problem::not_found(uri).await.into_response() }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use browser::Browser;
 use pipeline_contract::Clock;
 use serde_json::{Value, json};
-use world::{HOSTILE, HOUR, World};
+use world::{HOSTILE, HOUR, KEY, World};
 
 const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
@@ -29,6 +29,7 @@ async fn pages(world: &World, root: &str) -> Vec<(&'static str, String)> {
         ("strange", format!("{root}/pipelines/strange")),
         ("run", run("crypto", 0)),
         ("failed", run("strange", 0)),
+        ("keyed", run("closes", 2)),
         ("broken", format!("{root}/pipelines/torn")),
         ("missing", format!("{root}/pipelines/nobody")),
     ]
@@ -276,6 +277,17 @@ async fn hostile_text_is_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_page_holds_a_key() {
+    let world = World::full().await;
+    let root = world.serve().await;
+    for (name, url) in pages(&world, &root).await {
+        let (_, body) = answer(&root, url.strip_prefix(&root).unwrap(), "text/html").await;
+        assert!(!body.contains(KEY), "{name} holds it");
+        assert!(name != "keyed" || body.contains("with the key ***"), "its error is there, without it: {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_pipelines_it_says_what_to_do() {
     let world = World::empty();
     let root = world.serve().await;
@@ -318,6 +330,10 @@ async fn every_answer_carries_the_policy_and_files_are_kept_for_ever() {
             assert!(head.contains(header), "{path} without {header}: {head}");
         }
         assert!(body.contains("<!DOCTYPE html>") && !body.contains(" style=") && !body.contains("<style"), "{path}: {body}");
+    }
+    for (path, accept) in [("/nowhere", "*/*"), ("/api/v1/nowhere", "text/html")] {
+        let (head, body) = answer(&root, path, accept).await;
+        assert!(head.starts_with("http/1.1 404") && !body.contains("<html"), "programs are not told in pages: {head}{body}");
     }
     let (_, body) = answer(&root, "/", "text/html").await;
     let files: Vec<&str> = body.split('"').filter(|part| part.starts_with("/static/")).collect();

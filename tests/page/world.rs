@@ -54,6 +54,9 @@ impl Clock for Standing {
     }
 }
 
+/// What nobody may see: the key of `closes`.
+pub const KEY: &str = "CG-verysecretkeyofatest";
+
 /// When the first run is.
 pub const START: &str = "2026-05-19T12:20:00Z";
 
@@ -90,7 +93,9 @@ fn coingecko(clock: Arc<Standing>, broken: Arc<AtomicBool>) -> Arc<dyn Transport
     TestTransport::new(move |request| {
         clock.advance(LATENCY);
         if broken.load(Ordering::SeqCst) {
-            return Answer::status(404, json!({ "error": HOSTILE }).to_string());
+            // It says the key back, as far sides do.
+            let key = request.headers().get("x-cg-demo-api-key").map_or("none", |key| key.to_str().unwrap());
+            return Answer::status(404, json!({ "error": format!("{HOSTILE} with the key {key}") }).to_string());
         }
         let coin = request.uri().path().split('/').rev().nth(1).unwrap_or_default().to_owned();
         let now = clock.now();
@@ -168,9 +173,10 @@ impl World {
 
     fn text(&self, name: &str, more: &str) -> String {
         let dir = self.dir.path().display();
+        let key = if name == "closes" { format!("api_key = \"{KEY}\"\n") } else { String::new() };
         format!(
             "name = \"{name}\"\ndescription = \"Hourly {name}, as a test would have them\"\n[trigger]\ntype = \"interval\"\nevery = \"1h\"\noffset = \"20m\"\n\
-             [source]\ntype = \"coingecko_ohlc\"\ncoins = [\"bitcoin\", \"ethereum\"]\n[dedupe]\nkeys = [\"coin_id\", \"timestamp\"]\n\
+             [source]\ntype = \"coingecko_ohlc\"\ncoins = [\"bitcoin\", \"ethereum\"]\n{key}[dedupe]\nkeys = [\"coin_id\", \"timestamp\"]\n\
              [sink]\ntype = \"csv\"\npath = \"{dir}/data/{name}/{{coin_id}}_{{timestamp:%Y}}.csv\"\n\
              [validate]\non_reject = \"quarantine\"\nquarantine_path = \"{dir}/rejects/{{name}}.jsonl\"\n{more}",
         )
