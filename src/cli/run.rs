@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::record::Recorder;
 use crate::run::{Engine, FindMissing, RunRequest};
 use crate::state::{RunRecord, RunStatus};
-use crate::watch::{Held, find_missing, refused_json};
+use crate::watch::{HOW_TO_TELL, Held, NOT_TOLD, find_missing, refused_json};
 use crate::workspace::instant;
 
 /// So many gaps that cannot be filled are shown to people.
@@ -132,10 +132,7 @@ fn finder(plan: &Plan) -> Result<FindMissing, CliError> {
         let windows = plan.parts.source.capabilities().windows;
         return Err(CliError::config(text).help(windows.then(|| "`--from` and `--to` ask for a whole window of the past".to_owned())));
     }
-    find_missing(&plan.expected).ok_or_else(|| {
-        CliError::config("what is missing cannot be told, as nobody says how far apart its rows should be (--fill-gaps)")
-            .help(Some("say so by `step = \"1h\"` in [expect], and have the time of a row in the `keys` of [dedupe]".to_owned()))
-    })
+    find_missing(&plan.expected).ok_or_else(|| CliError::config(format!("{NOT_TOLD} (--fill-gaps)")).help(Some(HOW_TO_TELL.to_owned())))
 }
 
 /// The worst of all exit codes: failed before configuration before partial before ok. What ends a pipeline is told when it ends.

@@ -17,7 +17,7 @@ use crate::run::{CatchUp, FindMissing, Overrun, Parts, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
 use crate::stages::transforms::REJECTS;
 use crate::stages::validate::{OnReject, Validator};
-use crate::watch::{Expected, find_missing};
+use crate::watch::{Expected, HOW_TO_TELL, NOT_TOLD, find_missing};
 
 /// The longest that a run may take when the pipeline file does not say.
 const LONGEST_RUN: Duration = Duration::from_secs(3600);
@@ -82,6 +82,7 @@ impl<'a> Wiring<'a, '_> {
         self.facts.columns = Some(columns);
         let sinks: Vec<_> = def.sinks.iter().map(|stage| self.sink(stage)).collect();
         let (keys, meant) = self.keys(&schema);
+        let is_key_known = meant.len() == keys.len() && def.has_dedupe == def.dedupe.is_some() && !Doubt::about(&schema);
         let replaces = def.dedupe.as_ref().is_some_and(|dedupe| dedupe.on_conflict() == OnConflict::KeepLast) && meant.len() == keys.len();
         let planned = self.plan_sinks(sinks, &SinkInput { schema: Arc::clone(&schema), keys: meant, replaces });
         let quarantine = self.quarantine();
@@ -96,6 +97,8 @@ impl<'a> Wiring<'a, '_> {
         let stored = planned.iter().flatten().next().map(|(sink, _)| sink.plan.stored.clone());
         let (expected, faults) = expected::expected(&def.expect, &schema, &keys, stored.as_deref(), trigger.as_deref(), source.as_deref());
         self.faults.extend(faults);
+        // Of a key that is in doubt there is another fault.
+        let find_missing = expected.as_ref().filter(|_| is_key_known).and_then(|expected| self.find_missing(fill, expected));
         self.faults.extend(odd::warnings(def, trigger.as_deref(), source.as_deref(), &settings, validator.as_ref().and_then(|v| v.as_deref())));
         let (planned, parts): (Vec<_>, Vec<_>) = planned.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
         if Doubt::about(&schema) || def.sinks.is_empty() {
@@ -104,7 +107,6 @@ impl<'a> Wiring<'a, '_> {
         let dedupe = self.dedupe(&schema, &keys, planned.first().map(|sink: &PlannedSink| sink.plan.stored.as_slice()).unwrap_or_default());
         let binding = binding(&keys, &schema, &planned, quarantine.as_ref());
         let expected = expected?;
-        let find_missing = self.find_missing(fill, &expected);
         let parts = Parts {
             name: Arc::from(def.name.as_str()),
             settings,
@@ -373,8 +375,7 @@ impl<'a> Wiring<'a, '_> {
         let fill = fill?;
         let find = find_missing(expected);
         if find.is_none() {
-            let fault = fill.error("E012", "`fill_gaps`: nobody says how far apart rows should be, so that none is missing");
-            self.faults.push(fault.help("say so by `step = \"1h\"` in [expect], and have the time of a row in the `keys` of [dedupe]"));
+            self.faults.push(fill.error("E012", format!("`fill_gaps`: {NOT_TOLD}")).help(HOW_TO_TELL));
         }
         find
     }

@@ -13,7 +13,7 @@ use super::schedule::Stop;
 use super::{Engine, RunRequest};
 use crate::state::{RunRecord, RunStatus, SplitStatus, Store};
 
-/// What cannot be filled, as [`refusals`] reads it.
+/// The note of what the source said it cannot fill: see [`refusals`].
 const REFUSED: &str = "fill.refused";
 /// How often which gap was asked for.
 const TRIES: &str = "fill.tries";

@@ -9,6 +9,6 @@ mod report;
 mod summary;
 
 pub use coverage::{Accepted, Coverage, Found};
-pub use missing::find_missing;
+pub use missing::{HOW_TO_TELL, NOT_TOLD, find_missing};
 pub use report::{Data, Expected, Gaps, Health, Held, LastRun, Reason, Report, Subject, age, report};
 pub use summary::{refused_json, split_status, summary};
