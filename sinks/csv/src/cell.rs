@@ -10,7 +10,7 @@ use pipeline_contract::arrow::array::{Array, BooleanArray, Float64Array, Int64Ar
 use pipeline_contract::{ColumnType, StageError};
 use std::sync::Arc;
 
-use crate::time::TimeFormat;
+use pipeline_files::time::TimeFormat;
 
 /// The value of a cell.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::template::{self, Piece};
-use crate::time::TimeFormat;
+use pipeline_files::time::TimeFormat;
 
 /// Rows as CSV files, one for each path that the rows name.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -20,8 +20,8 @@ pub(crate) struct Config {
     pub(crate) path: Spanned<String>,
     /// The columns to write, in this order: names, or `{ column = "volume_24h", as = "volume" }` to rename one. Default: all columns.
     pub(crate) columns: Option<Spanned<Vec<Spanned<Column>>>>,
-    /// How timestamps are written: `rfc3339` (the default), `unix` (seconds), `unix_ms`, or a strftime format such as `%Y-%m-%d %H:%M:%S`,
-    /// in UTC. The first three keep every digit.
+    /// How timestamps are written: `rfc3339` (the default), `unix` (seconds), `unix_ms`, `unix_us`, or a strftime format such as
+    /// `%Y-%m-%d %H:%M:%S`, in UTC. The first four keep every digit.
     pub(crate) time_format: Option<Spanned<String>>,
     /// What stands between the cells, one sign: `,` (the default), `;`, `|`, a tab (`"\t"`).
     pub(crate) delimiter: Option<Spanned<String>>,
@@ -160,7 +160,7 @@ pub(crate) fn check(config: Config, expansions: &Expansions) -> (Checked, Vec<Pl
         None => TimeFormat::Rfc3339,
         Some((_, Ok(time))) => time,
         Some((text, Err(message))) => {
-            let help = "use `rfc3339`, `unix`, `unix_ms`, or a strftime format such as `%Y-%m-%d %H:%M:%S`";
+            let help = "use `rfc3339`, `unix`, `unix_ms`, `unix_us`, or a strftime format such as `%Y-%m-%d %H:%M:%S`";
             faults.push(text.error("E034", format!("`time_format`: {message}")).help(help));
             TimeFormat::Rfc3339
         }

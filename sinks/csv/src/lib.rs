@@ -12,7 +12,6 @@ mod replace;
 mod scan;
 mod sink;
 mod template;
-mod time;
 
 use pipeline_contract::{BuildContext, ConfigTable, Descriptor, Draft, Kind, PlanError, Plugin, Stage, parse_partial};
 

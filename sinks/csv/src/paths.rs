@@ -15,7 +15,7 @@ use regex::Regex;
 use crate::cell::Cell;
 use crate::config::Checked;
 use crate::template::Piece;
-use crate::time::{DAY, civil};
+use pipeline_files::time::{DAY, civil};
 
 /// How many bytes a name has on every file system of our time.
 const NAME: usize = 255;
