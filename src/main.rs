@@ -16,6 +16,8 @@ fn main() -> ExitCode {
     let app = app.with(pipeline_source_file::plugins());
     #[cfg(feature = "csv")]
     let app = app.with(pipeline_sink_csv::plugins());
+    #[cfg(feature = "jsonl")]
+    let app = app.with(pipeline_sink_jsonl::plugins());
     app.main()
 }
 

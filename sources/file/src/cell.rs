@@ -61,9 +61,18 @@ mod tests {
 
     #[test]
     fn values() {
-        assert_eq!([&b"true"[..], b"True", b"1", b"0", b"FALSE", b"yes", b""].map(boolean), [Some(true), Some(true), Some(true), Some(false), Some(false), None, None]);
-        assert_eq!([&b"12"[..], b"-9223372036854775808", b"+5", b"9223372036854775808", b"1.0", b""].map(integer), [Some(12), Some(i64::MIN), Some(5), None, None, None]);
-        assert_eq!([&b"1.5"[..], b"-inf", b"1e308", b"1e309", b"1e", b"0x1", b"1_0"].map(float), [Some(1.5), Some(f64::NEG_INFINITY), Some(1e308), None, None, None, None]);
+        assert_eq!(
+            [&b"true"[..], b"True", b"1", b"0", b"FALSE", b"yes", b""].map(boolean),
+            [Some(true), Some(true), Some(true), Some(false), Some(false), None, None]
+        );
+        assert_eq!(
+            [&b"12"[..], b"-9223372036854775808", b"+5", b"9223372036854775808", b"1.0", b""].map(integer),
+            [Some(12), Some(i64::MIN), Some(5), None, None, None]
+        );
+        assert_eq!(
+            [&b"1.5"[..], b"-inf", b"1e308", b"1e309", b"1e", b"0x1", b"1_0"].map(float),
+            [Some(1.5), Some(f64::NEG_INFINITY), Some(1e308), None, None, None, None]
+        );
         assert!(float(b"NaN").is_some_and(f64::is_nan));
         assert_eq!([&b"1,5"[..], b"1.5", b"1.000,5", b"1"].map(float_with_comma), [Some(1.5), None, None, Some(1.0)]);
         assert_eq!(trimmed(b" \tx y "), b"x y");

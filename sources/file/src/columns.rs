@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use pipeline_contract::StageError;
+use pipeline_contract::arrow::ArrayRef;
 use pipeline_contract::arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use pipeline_contract::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use pipeline_contract::arrow::ArrayRef;
-use pipeline_contract::StageError;
 
 use crate::config::Type;
 
@@ -23,7 +23,10 @@ enum Values {
     /// Integers, and instants in microseconds.
     Integer(Vec<i64>),
     Float(Vec<f64>),
-    Text { ends: Vec<i32>, bytes: Vec<u8> },
+    Text {
+        ends: Vec<i32>,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Cells {

@@ -320,7 +320,13 @@ fn dialect(config: &Config, tabs: bool, faults: &mut Vec<PlanError>) -> Dialect 
         }
     };
     let delimiter = match config.delimiter.as_ref().map(|text| (text, text.as_bytes())) {
-        None => if tabs { b'\t' } else { b',' },
+        None => {
+            if tabs {
+                b'\t'
+            } else {
+                b','
+            }
+        }
         Some((_, [sign])) if matches!(sign, b'\t' | b' ' | b'!'..=b'~') && !sign.is_ascii_alphanumeric() && *sign != b'"' => *sign,
         Some((text, _)) => {
             let error = text.error("E012", format!("`delimiter`: {:?} cannot stand between cells", **text));

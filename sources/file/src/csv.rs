@@ -81,7 +81,11 @@ fn scan_quoted(data: &[u8], whole: bool, dialect: &Dialect, fields: &mut Vec<Fie
         let quoted = data.get(at) == Some(&b'"');
         let (field, after) = if quoted {
             let Some((end, doubled)) = closing(data, at + 1) else {
-                let why = if line.is_some() { "a quote is not closed on its line, and `quoted_newlines` is false" } else { "a quote is opened and never closed" };
+                let why = if line.is_some() {
+                    "a quote is not closed on its line, and `quoted_newlines` is false"
+                } else {
+                    "a quote is opened and never closed"
+                };
                 return more(why);
             };
             let after = end + 1;
@@ -255,7 +259,10 @@ mod tests {
                     for quoted_newlines in [true, false] {
                         let (mut part, mut all) = (Vec::new(), Vec::new());
                         for end in 0..=data.len() {
-                            match (scan(&data[..end], false, &dialect(quoted_newlines), &mut part), scan(data, true, &dialect(quoted_newlines), &mut all)) {
+                            match (
+                                scan(&data[..end], false, &dialect(quoted_newlines), &mut part),
+                                scan(data, true, &dialect(quoted_newlines), &mut all),
+                            ) {
                                 (Scan::Record { len, .. }, Scan::Record { len: other, .. }) => {
                                     assert_eq!(len, other);
                                     let text = |fields: &[Field]| fields.iter().map(|field| field.text(data)).collect::<Vec<_>>();
@@ -271,7 +278,8 @@ mod tests {
                 // To the other reader a lone `\r` ends a line, and quotes in the wrong place are signs.
                 if whole && !data.contains(&b'\r') {
                     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(data);
-                    let other = reader.byte_records().map(|record| record.unwrap().iter().map(<[u8]>::to_vec).collect()).collect::<Vec<Vec<Vec<u8>>>>();
+                    let other =
+                        reader.byte_records().map(|record| record.unwrap().iter().map(<[u8]>::to_vec).collect()).collect::<Vec<Vec<Vec<u8>>>>();
                     assert_eq!(found, other);
                 }
                 if whole && !found.iter().flatten().any(|cell| cell.contains(&b'\n')) {

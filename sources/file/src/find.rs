@@ -133,7 +133,9 @@ mod tests {
     #[test]
     fn patterns_name_the_files_that_are_there() {
         let disk = SimDisk::new();
-        for path in ["a.csv", "in/1.csv", "in/2.csv", "in/.hidden.csv", "in/x.txt", "in/deep/3.csv", "in/deep/er/4.csv", "in/.git/5.csv", "in/6.csv/x"] {
+        for path in
+            ["a.csv", "in/1.csv", "in/2.csv", "in/.hidden.csv", "in/x.txt", "in/deep/3.csv", "in/deep/er/4.csv", "in/.git/5.csv", "in/6.csv/x"]
+        {
             disk.put(path, "");
         }
         for (text, files) in [

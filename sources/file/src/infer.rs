@@ -80,7 +80,8 @@ impl Guess {
     /// The unit in which integers are instants of our time, where the name says that they are.
     fn unit(&self) -> Option<&'static str> {
         let name = self.from.last()?.to_ascii_lowercase();
-        let is_time = name.contains("time") || name.contains("date") || name.ends_with("_at") || name == "ts" || name == "at" || name.ends_with("_ts");
+        let is_time =
+            name.contains("time") || name.contains("date") || name.ends_with("_at") || name == "ts" || name == "at" || name.ends_with("_ts");
         // From 1990 to 2100.
         let units = [("unix", 1_i64), ("unix_ms", 1000), ("unix_us", 1_000_000)];
         let fits = |unit: i64| self.range.0 >= 631_152_000 * unit && self.range.1 < 4_102_444_800 * unit;
@@ -203,7 +204,12 @@ fn quoted(text: &str) -> String {
 fn delimiter(line: &[u8]) -> u8 {
     let count = |sign: u8| {
         let mut quoted = false;
-        line.iter().filter(|other| { quoted ^= **other == b'"'; !quoted && **other == sign }).count()
+        line.iter()
+            .filter(|other| {
+                quoted ^= **other == b'"';
+                !quoted && **other == sign
+            })
+            .count()
     };
     [b',', b';', b'\t', b'|'].into_iter().rev().max_by_key(|sign| count(*sign)).filter(|sign| count(*sign) > 0).unwrap_or(b',')
 }
@@ -217,7 +223,8 @@ fn records(lines: &mut Lines) -> std::io::Result<Option<(Dialect, Vec<Guess>)>> 
     let Some(Ok(first)) = first_record(lines, &dialect)? else { return Ok(None) };
     // A cell that is a number or nothing is no name.
     dialect.header = first.iter().all(|cell| !cell::trimmed(cell).is_empty() && cell::float(cell::trimmed(cell)).is_none());
-    let name = |(at, cell): (usize, &Vec<u8>)| if dialect.header { String::from_utf8_lossy(cell).trim().to_owned() } else { format!("column_{}", at + 1) };
+    let name =
+        |(at, cell): (usize, &Vec<u8>)| if dialect.header { String::from_utf8_lossy(cell).trim().to_owned() } else { format!("column_{}", at + 1) };
     let mut guesses: Vec<Guess> = first.iter().enumerate().map(name).map(|name| Guess::new(vec![name])).collect();
     let mut see = |cells: &[Vec<u8>]| {
         if cells.len() == guesses.len() {
@@ -251,7 +258,11 @@ fn objects(lines: &mut Lines) -> std::io::Result<Vec<Guess>> {
     let (mut guesses, mut rows): (Vec<Guess>, usize) = (Vec::new(), 0);
     while rows < ROWS {
         let Some(end) = memchr::memchr(b'\n', lines.data()).or_else(|| lines.is_whole().then_some(lines.data().len())) else {
-            if lines.data().len() > LONGEST { lines.skip_line()? } else { lines.fill()? }
+            if lines.data().len() > LONGEST {
+                lines.skip_line()?
+            } else {
+                lines.fill()?
+            }
             continue;
         };
         if lines.data().is_empty() {

@@ -84,6 +84,8 @@ impl JsonRows {
 fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line 1 column ") {
+        // What is wrong as a whole has no column.
+        Some((what, "0")) => what.to_owned(),
         Some((what, column)) => format!("{what} at column {column}"),
         None => text,
     }
@@ -269,8 +271,9 @@ fn instant(time: &TimeFormat, number: f64) -> Option<i64> {
         TimeFormat::Rfc3339 | TimeFormat::Custom { .. } => return None,
     };
     let micros = (number * unit).round();
+    // A float tells microseconds apart up to the year 2255; beyond it says something else than what was written.
     #[expect(clippy::cast_possible_truncation, reason = "it is within the range")]
-    (micros.abs() < 9e18).then_some(micros as i64)
+    (micros.abs() < 9_007_199_254_740_992.0).then_some(micros as i64)
 }
 
 /// A whole number of the unit of a time format as microseconds.

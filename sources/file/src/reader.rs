@@ -331,7 +331,9 @@ impl Opened {
         let name = &self.name;
         let split = |message: String, help: &str| StageError::split(Category::Storage, message).help(help);
         match error.kind() {
-            io::ErrorKind::NotFound => split(format!("{name}: there is no such file"), "look at `path`; relative paths begin in the working directory"),
+            io::ErrorKind::NotFound => {
+                split(format!("{name}: there is no such file"), "look at `path`; relative paths begin in the working directory")
+            }
             _ if error.raw_os_error().is_none() && doing == "read" && self.compression != Compression::None => split(
                 format!("{name}: what is compressed cannot be read to its end: {error}; the rows before are kept"),
                 "the file is cut off or damaged: get it again, then run again",

@@ -195,7 +195,8 @@ impl FileSource {
             let id = name(&path);
             // Whoever opens it says what is wrong with it: the others are read.
             let seen = look(disk, &path).ok().flatten();
-            let can_cut = (checked.format == Format::Jsonl || !checked.dialect.quoted_newlines) && self.shared.compression(&path) == Compression::None;
+            let can_cut =
+                (checked.format == Format::Jsonl || !checked.dialect.quoted_newlines) && self.shared.compression(&path) == Compression::None;
             let len = seen.as_ref().map_or(0, |seen| seen.len);
             let mut split = FileSplit { path: StoredPath::of(&path), seen, part: None };
             if !can_cut || len <= checked.part_size {
@@ -255,7 +256,8 @@ impl Source for FileSource {
 
     async fn open(&self, split: &Split, resume: Option<Position>, run: &RunContext) -> Result<Box<dyn Reader>, StageError> {
         let resume = resume.map(|position| serde_json::from_value::<Place>(position.0)).transpose();
-        let resume = resume.map_err(|error| StageError::developer(format!("split {}: its position is not what this source stored: {error}", split.id)))?;
+        let resume =
+            resume.map_err(|error| StageError::developer(format!("split {}: its position is not what this source stored: {error}", split.id)))?;
         let opened = blocking(|| FileReader::open(self.shared.clone(), self.opened(split, run)?, resume))?;
         Ok(Box::new(opened))
     }

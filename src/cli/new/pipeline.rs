@@ -164,7 +164,8 @@ fn source_of(app: &App, place: &str, given: Option<&str>) -> Result<(&'static st
 }
 
 fn nobody_reads(place: &str) -> CliError {
-    CliError::config(format!("no such source makes a pipeline from \"{}\"", place.escape_debug())).help(Some("leave --source out, or --from".to_owned()))
+    CliError::config(format!("no such source makes a pipeline from \"{}\"", place.escape_debug()))
+        .help(Some("leave --source out, or --from".to_owned()))
 }
 
 struct Made<'a> {
