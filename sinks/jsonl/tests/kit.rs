@@ -14,8 +14,3 @@ fn files_a_series_and_month_keep_their_promises() {
 fn numbers_of_time_and_nulls_left_out_keep_their_promises() {
     SinkKit::new(Jsonl, "[sink]\ntype = \"jsonl\"\npath = \"all.jsonl\"\ntime_format = \"unix_ms\"\nnulls = \"omit\"\n").assert();
 }
-
-#[test]
-fn a_time_format_with_signs_of_json_keeps_its_promises() {
-    SinkKit::new(Jsonl, "path = \"x/{series}.jsonl\"\ntime_format = '%Y-%m-%d \"%H:%M:%S%.6f\\'\n").assert();
-}

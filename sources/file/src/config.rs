@@ -289,9 +289,6 @@ pub(crate) fn check(config: Config) -> (Option<Checked>, Vec<PlanError>) {
     }
     let dialect = dialect(&config, first.is_some_and(|(_, tabs)| tabs), &mut faults);
     let columns = wanted(&config, format, &mut faults);
-    if let Some(size) = config.part_size.as_ref().filter(|size| ***size == 0) {
-        faults.push(size.error("E012", "`part_size`: expected more than nothing"));
-    }
     if let Some(name) = config.file_column.as_ref().filter(|name| columns.iter().any(|column| column.name == ***name)) {
         faults.push(name.error("E012", format!("`file_column`: there is a column `{}` already", **name)).help("choose another name"));
     }

@@ -279,6 +279,9 @@ fn objects(lines: &mut Lines) -> std::io::Result<Vec<Guess>> {
         }
         lines.take((end + 1).min(lines.data().len()), 1);
     }
+    // What is an object now and then is no column besides those in it.
+    let inner: Vec<Vec<String>> = guesses.iter().map(|guess| guess.from.clone()).collect();
+    guesses.retain(|guess| !inner.iter().any(|from| from.len() > guess.from.len() && from.starts_with(&guess.from)));
     Ok(guesses)
 }
 

@@ -71,7 +71,9 @@ impl Plugin for File {
                 None => Doubt::column(&name),
             });
         }
-        if let Some(name) = typed.and_then(|typed| typed.file_column) {
+        // One that is there already has a fault of its own.
+        let file = typed.and_then(|typed| typed.file_column).filter(|name| !fields.iter().any(|field| field.name() == name.as_str()));
+        if let Some(name) = file {
             fields.push(Arc::new(Field::new(&*name, pipeline_contract::ColumnType::Text.arrow(), false)));
         }
         (!fields.is_empty()).then(|| Arc::new(Schema::new(fields)))
