@@ -250,8 +250,11 @@ pub(crate) fn skip_mark(lines: &mut Lines) -> io::Result<()> {
     Ok(())
 }
 
+/// The cells of a record, or why it is none.
+pub(crate) type Cut = Result<Vec<Vec<u8>>, &'static str>;
+
 /// The first record that is not an empty line; `None` in a file without any.
-pub(crate) fn first_record(lines: &mut Lines, dialect: &Dialect) -> io::Result<Option<Result<Vec<Vec<u8>>, &'static str>>> {
+pub(crate) fn first_record(lines: &mut Lines, dialect: &Dialect) -> io::Result<Option<Cut>> {
     skip_mark(lines)?;
     let mut fields: Vec<Field> = Vec::new();
     loop {

@@ -22,8 +22,11 @@ const HEAD: u64 = 4096;
 pub(crate) struct Shared {
     pub(crate) checked: Checked,
     /// For each file that was cut into parts, the lines before an offset, as far as they were counted.
-    counted: Mutex<BTreeMap<(PathBuf, u64, String), BTreeMap<u64, u64>>>,
+    counted: Mutex<BTreeMap<Contents, BTreeMap<u64, u64>>>,
 }
+
+/// A file's path, length and hash of its begin.
+type Contents = (PathBuf, u64, String);
 
 /// A file as it was when the run began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
