@@ -379,3 +379,17 @@ fn with_samples_the_columns_say_which_is_which() {
     let faults = build(&CoingeckoOhlc, &format!("{FREE}interval = \"4h\"\nfill_from = \"samples\"")).err().unwrap();
     assert!(faults.len() == 1 && faults[0].code == "E012" && faults[0].message.contains("\"1h\" alone"), "{faults:?}");
 }
+
+#[tokio::test]
+async fn two_candles_with_a_hole_between_are_hours_and_two_that_are_longer_are_not() {
+    let source = paid("");
+    let told = |hours: i64| {
+        let from = FOUR - HOUR;
+        always(Answer::ok(json!([[from + HOUR, 5.0, 6.0, 4.0, 5.5], [from + HOUR + hours * HOUR, 5.0, 6.0, 4.0, 5.5]]).to_string()))
+    };
+    let filling = fill(source.as_ref(), &[gap("2026-05-10T03:00:00Z", "2026-05-10T09:00:00Z")], &told(2)).await;
+    let brought = read(source.as_ref(), &filling.splits[0], &told(2)).await;
+    assert_eq!(times(&brought), ["2026-05-10T03:00:00Z", "2026-05-10T05:00:00Z"]);
+    let error = read_split(source.as_ref(), &filling.splits[0], &told(4).run).await.unwrap_err();
+    assert_eq!(error.message, "coin \"bitcoin\": expected 1-hour candles, got 4-hour spacing");
+}
