@@ -344,7 +344,7 @@ async fn series_that_no_rows_can_fill_are_refused() {
     let world = always(Answer::ok("[]"));
     let source = free("fill_from = \"samples\"");
     let (from, to) = ("2026-05-10T03:00:00Z", "2026-05-19T06:00:00Z");
-    let series = [json!({}), json!({ "coin_id": 7 }), json!({ "coin_id": "" }), json!({ "coin_id": "bitcoin", "source": "samples" })];
+    let series = [json!({}), json!({ "coin_id": 7 }), json!({ "coin_id": ".." }), json!({ "coin_id": "bitcoin", "source": "samples" })];
     let gaps: Vec<Gap> = series.iter().map(|series| gap_of(series, from, to)).collect();
     let filling = fill(source.as_ref(), &gaps, &world).await;
     assert!(filling.splits.is_empty());
