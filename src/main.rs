@@ -12,8 +12,12 @@ fn main() -> ExitCode {
     let app = app.with(pipeline_triggers::plugins());
     #[cfg(feature = "coingecko")]
     let app = app.with(pipeline_source_coingecko::plugins());
+    #[cfg(feature = "file")]
+    let app = app.with(pipeline_source_file::plugins());
     #[cfg(feature = "csv")]
     let app = app.with(pipeline_sink_csv::plugins());
+    #[cfg(feature = "jsonl")]
+    let app = app.with(pipeline_sink_jsonl::plugins());
     app.main()
 }
 

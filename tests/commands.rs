@@ -488,7 +488,8 @@ fn changed_keys_or_columns_are_refused_and_nothing_is_written() {
 fn list_names_every_plugin_and_explain_tells_of_each() {
     let server = Server::start();
     let room = Room::new(&server);
-    let all = ["coingecko_ohlc", "coingecko_markets", "csv", "interval", "cron", "manual", "select", "rename", "cast", "derive", "filter"];
+    let all =
+        ["coingecko_ohlc", "coingecko_markets", "file", "csv", "jsonl", "interval", "cron", "manual", "select", "rename", "cast", "derive", "filter"];
     let list = room.pipeline(&["list"]);
     for name in all {
         list.exits(0).prints(name);

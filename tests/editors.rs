@@ -161,7 +161,8 @@ fn the_schema_refuses_every_case_that_is_broken_in_its_structure_and_takes_every
 }
 
 /// Where each plugin's options stand in the documentation.
-const READMES: [&str; 4] = ["sources/coingecko/README.md", "sinks/csv/README.md", "triggers/README.md", "docs/stages.md"];
+const READMES: [&str; 6] =
+    ["sources/coingecko/README.md", "sources/file/README.md", "sinks/csv/README.md", "sinks/jsonl/README.md", "triggers/README.md", "docs/stages.md"];
 
 #[test]
 fn the_options_in_the_readmes_are_those_of_the_types() {

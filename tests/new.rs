@@ -167,9 +167,9 @@ fn what_is_not_given_is_asked_until_the_answer_will_do() {
     for text in [
         "The name of the pipeline [my-pipeline]: ",
         "did you mean \"mein-name\"?",
-        "Its source, one of coingecko_markets, coingecko_ohlc [coingecko_markets]: ",
+        "Its source, one of coingecko_markets, coingecko_ohlc, file [coingecko_markets]: ",
         "did you mean \"coingecko_markets\"?",
-        "Its sink, one of csv [csv]: ",
+        "Its sink, one of csv, jsonl [csv]: ",
         "\"soon\" is not a length of time",
     ] {
         assert!(asked.contains(text), "{text}: {asked}");

@@ -2,7 +2,7 @@
 
 use arrow_schema::SchemaRef;
 
-use crate::{ConfigTable, PlanError, Sink, Source, Transform, Trigger};
+use crate::{ConfigTable, Disk, PlanError, Sink, Source, StageError, Transform, Trigger};
 
 /// The four kinds of plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +106,13 @@ pub trait Plugin: Send + Sync {
     /// with [`crate::Doubt`]; `None` when nothing can be told.
     fn outline(&self, config: &ConfigTable<'_>, input: Option<&SchemaRef>) -> Option<SchemaRef> {
         let _ = (config, input);
+        None
+    }
+
+    /// A table of a pipeline file that fits what is at a place of the user's (a file, say, whose columns are looked at), for `pipeline new
+    /// pipeline --from`. `None` when it knows nothing of places.
+    fn sample_from(&self, place: &str, disk: &dyn Disk) -> Option<Result<String, StageError>> {
+        let _ = (place, disk);
         None
     }
 }

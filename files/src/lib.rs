@@ -17,6 +17,7 @@ mod found;
 mod mark;
 pub mod name;
 mod set;
+pub mod time;
 
 pub use adopt::{Root, adopt, list_files, probe};
 pub use error::io_error;

@@ -13,7 +13,7 @@ use crate::mark::{Mark, Pending, Record, stamp};
 use crate::{Root, io_error};
 
 /// What makes new content of old: it reads the whole old content, the epoch's own appended bytes last, and writes the new.
-pub type Edit = Box<dyn FnOnce(&mut dyn Read, &mut dyn Write) -> Result<(), EditError> + Send + Sync>;
+pub type Edit = Box<dyn FnOnce(&mut (dyn Read + Send), &mut dyn Write) -> Result<(), EditError> + Send + Sync>;
 
 /// Why an [`Edit`] stopped.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl FileSet {
     ///
     /// # Errors
     /// As [`FileSet::check`].
-    pub fn content(&mut self, path: &str, header: &[u8]) -> Result<Box<dyn Read + '_>, StageError> {
+    pub fn content(&mut self, path: &str, header: &[u8]) -> Result<Box<dyn Read + Send + '_>, StageError> {
         self.check(path, header)?;
         let appended = self.open.get(path).map_or(&[][..], |change| &change.appended);
         Ok(match self.looked.get(path) {
@@ -269,7 +269,7 @@ impl FileSet {
 
     fn make(&mut self, path: &str, epoch: Epoch, over: Option<Mark>, change: Change) -> Result<Record, StageError> {
         let disk = self.cx.ports.disk.clone();
-        let mut old: Box<dyn Read> = match &over {
+        let mut old: Box<dyn Read + Send> = match &over {
             Some(mark) => Box::new(self.open_committed(path, mark)?.take(mark.len)),
             None => {
                 if let Some(meta) = disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))? {

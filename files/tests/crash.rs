@@ -55,7 +55,7 @@ fn epoch(files: &mut FileSet, steps: &[Step], n: Epoch) -> Result<SinkState, Sta
             Step::Upper(path) => files.rewrite(
                 path,
                 HEADER,
-                Box::new(|old: &mut dyn Read, new: &mut dyn Write| {
+                Box::new(|old: &mut (dyn Read + Send), new: &mut dyn Write| {
                     let mut text = String::new();
                     old.read_to_string(&mut text)?;
                     let (head, rows) = text.split_once('\n').unwrap();

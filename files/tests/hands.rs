@@ -251,7 +251,7 @@ fn an_edit_that_fails_leaves_the_old_file() {
     let world = World::new();
     let before = world.disk.files();
     let mut files = world.files();
-    let edit = |_: &mut dyn std::io::Read, new: &mut dyn Write| {
+    let edit = |_: &mut (dyn std::io::Read + Send), new: &mut dyn Write| {
         new.write_all(b"half")?;
         Err(EditError::Stage(StageError::developer("no such row")))
     };

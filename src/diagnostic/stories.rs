@@ -15,10 +15,10 @@ macro_rules! stories {
 }
 
 /// All of them, by code.
-pub(crate) static ALL: [Story; 45] = stories![
+pub(crate) static ALL: [Story; 46] = stories![
     "E001" "E002" "E003" "E004" "E005" "E010" "E011" "E012" "E013" "E014" "E015"
     "E016" "E017" "E018" "E019" "E020" "E021" "E022" "E030" "E031" "E032"
-    "E033" "E034" "E035" "E040" "E041" "E042" "E043" "E044" "E045" "E046" "W001"
+    "E033" "E034" "E035" "E040" "E041" "E042" "E043" "E044" "E045" "E046" "E047" "W001"
     "W002" "W003" "W004" "W005" "W006" "W007" "W008" "W009" "W010" "W011"
     "W012" "W013" "W030"
 ];

@@ -2,6 +2,7 @@
 
 mod budget;
 mod cases;
+mod drawn;
 mod expected;
 mod odd;
 mod registry;
@@ -24,6 +25,7 @@ use crate::testing::Case;
 use crate::watch::Expected;
 
 pub use cases::{Columns, cases};
+pub use drawn::{Drawn, drawn};
 pub use registry::{Registry, Unknown};
 pub use together::{Facts, together};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pipeline_contract::arrow::{Schema, SchemaRef};
 use pipeline_contract::{
-    BuildContext, ColumnType, Delivery, Doubt, Kind, Level, PlanError, Plugin, Sink, SinkInput, Source, Spanned, Stage, Transform, Trigger, listed,
-    nearest,
+    BuildContext, ColumnType, Delivery, Doubt, Kind, Level, MUST_BE_STORED, PlanError, Plugin, Sink, SinkInput, Source, Spanned, Stage, Transform,
+    Trigger, listed, nearest,
 };
 
 use super::together::{Facts, Write};
@@ -62,6 +62,9 @@ impl<'a> Wiring<'a, '_> {
         for stage in &def.transforms {
             stage_inputs.push(Arc::clone(&schema));
             let (transform, output) = self.transform(stage, &schema);
+            if transform.is_some() {
+                self.keeps_marked(stage, &schema, &output);
+            }
             transforms.push(transform);
             schema = output;
         }
@@ -278,7 +281,11 @@ impl<'a> Wiring<'a, '_> {
     fn plan_sinks(&mut self, sinks: Vec<Option<(Box<dyn Sink>, bool)>>, input: &SinkInput) -> Vec<Option<(PlannedSink, SinkPart)>> {
         let mut all = Vec::new();
         for (place, (stage, sink)) in self.def.sinks.iter().zip(sinks).enumerate() {
-            all.push(sink.and_then(|(sink, faulty)| self.plan_sink(place, stage, sink, input).filter(|_| !faulty)));
+            let planned = sink.and_then(|(sink, faulty)| self.plan_sink(place, stage, sink, input).filter(|_| !faulty));
+            if let Some((planned, _)) = &planned {
+                self.stores_marked(stage, &input.schema, &planned.plan.written);
+            }
+            all.push(planned);
         }
         all
     }
@@ -299,6 +306,35 @@ impl<'a> Wiring<'a, '_> {
         }
         let id = format!("sink.{place}");
         Some((PlannedSink { id: id.clone(), type_name: stage.type_name.to_string(), plan, capabilities }, SinkPart { id, sink }))
+    }
+
+    /// Of the columns that must be stored none may be dropped on the way. They may get another name.
+    fn keeps_marked(&mut self, stage: &StageDef<'_>, input: &Schema, output: &Schema) {
+        let (before, after) = (marked(input), marked(output));
+        if after.len() >= before.len() {
+            return;
+        }
+        for (name, told) in before.into_iter().filter(|(name, _)| !after.iter().any(|(other, _)| other == name)) {
+            let text = format!("\"{}\" drops the column `{name}`, which must be stored: it tells {told}", stage.type_name.as_str());
+            self.faults.push(self.must_be_stored(stage, text).help(format!("keep `{name}`")));
+        }
+    }
+
+    /// Every sink must write the columns that must be stored.
+    fn stores_marked(&mut self, stage: &StageDef<'_>, input: &Schema, written: &[String]) {
+        for (name, told) in marked(input).into_iter().filter(|(name, _)| !written.contains(name)) {
+            let text = format!("the column `{name}` must be stored, and this sink leaves it out: it tells {told}");
+            let help = format!("put `{{{name}}}` into `path`, so that each has files of its own, or `{name}` among the columns");
+            self.faults.push(self.must_be_stored(stage, text).help(help));
+        }
+    }
+
+    fn must_be_stored(&self, stage: &StageDef<'_>, text: String) -> PlanError {
+        let fault = PlanError::new("E047", text).at(stage.type_name.span());
+        match &self.def.source {
+            Some(source) => fault.related(source.type_name.span(), "the column comes from here"),
+            None => fault,
+        }
     }
 
     /// `None` when there was a fault, `Some(None)` when the pipeline has no dedupe.
@@ -430,6 +466,12 @@ impl<'a> Wiring<'a, '_> {
             abort: validate.and_then(|v| v.limits.abort()),
         }
     }
+}
+
+/// The columns that their source wants stored, by name, and what each tells.
+fn marked(schema: &Schema) -> Vec<(String, String)> {
+    let mark = |field: &Arc<pipeline_contract::arrow::Field>| Some((field.name().clone(), field.metadata().get(MUST_BE_STORED)?.clone()));
+    schema.fields().iter().filter_map(mark).collect()
 }
 
 /// Does a fault follow from what is in doubt about the columns, which has a fault of its own?

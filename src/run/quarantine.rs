@@ -153,7 +153,7 @@ impl Quarantine {
             return Ok(());
         }
         let (name, forgotten) = (path.clone(), Arc::clone(&self.forgotten));
-        let edit = move |old: &mut dyn Read, new: &mut dyn std::io::Write| {
+        let edit = move |old: &mut (dyn Read + Send), new: &mut dyn std::io::Write| {
             let gone = keep_since(old, new, limit)?;
             tracing::info!(file = %name, rejects = gone.len(), before = %rfc3339(limit), "rejects that were kept long enough are let go (keep_rejects)");
             *forgotten.lock().unwrap_or_else(PoisonError::into_inner) = gone;

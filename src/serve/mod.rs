@@ -10,6 +10,7 @@ mod folder;
 mod guard;
 mod health;
 mod metrics;
+mod page;
 mod problem;
 mod server;
 mod supervisor;
@@ -17,6 +18,9 @@ mod supervisor;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 pub use fleet::{Broken, Fleet, Live, Member};
@@ -34,7 +38,15 @@ pub fn routes(fleet: Arc<Fleet>) -> Router {
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))
         .nest("/api/v1", api::routes())
-        .fallback(problem::not_found)
+        .fallback(nowhere)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .with_state(fleet)
+        .with_state(Arc::clone(&fleet))
+        .merge(page::router(fleet))
+}
+
+/// Nothing is at this path: said as a page to whoever reads pages, but for the paths of programs.
+async fn nowhere(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, uri: Uri) -> Response {
+    let reads = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    let reads = reads && !uri.path().starts_with("/api/");
+    if reads { page::nothing(&fleet).await } else { problem::not_found(uri).await.into_response() }
 }

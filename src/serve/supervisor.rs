@@ -8,7 +8,7 @@ mod change;
 mod task;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -391,8 +391,8 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Nothing is wrong with a file any more.
-    fn set_whole(&mut self, path: &PathBuf) {
-        self.files.entry(path.clone()).or_default().fault = None;
+    fn set_whole(&mut self, path: &Path) {
+        self.files.entry(path.to_path_buf()).or_default().fault = None;
         self.fleet.set_whole(path);
     }
 }

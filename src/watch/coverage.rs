@@ -29,8 +29,8 @@ pub struct Found {
 /// Two neighbours that are too far apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hole {
-    /// The row before, in microseconds.
-    after: i64,
+    /// A step before the first missing row, in microseconds: the row before, if it sits where rows should.
+    base: i64,
     /// The row behind.
     before: i64,
     /// How many rows are missing between them.
@@ -100,7 +100,11 @@ impl Coverage {
     fn hole(&self, after: i64, before: i64) -> Option<Hole> {
         let step = u64::try_from(self.step?).ok()?;
         let missing = (before.abs_diff(after).saturating_add(step / 2) / step).checked_sub(1).filter(|missing| *missing > 0)?;
-        Some(Hole { after, before, missing })
+        let step = self.step?;
+        // A stray row must not shift what is asked for: whole steps since 1970 are where rows usually sit.
+        let backwards = || before.checked_sub(i64::try_from(missing).ok()?.checked_add(1)?.checked_mul(step)?);
+        let base = if after.rem_euclid(step) != 0 && before.rem_euclid(step) == 0 { backwards().unwrap_or(after) } else { after };
+        Some(Hole { base, before, missing })
     }
 
     /// What there is, and what is missing.
@@ -150,7 +154,7 @@ impl Coverage {
         let Some(step) = self.step else { return };
         // The number of the first missing row at or after an instant.
         let number = |at: DateTime<Utc>| {
-            let distance = i128::from(at.timestamp_micros()) - i128::from(hole.after);
+            let distance = i128::from(at.timestamp_micros()) - i128::from(hole.base);
             u64::try_from(distance.div_euclid(i128::from(step)) + i128::from(distance.rem_euclid(i128::from(step)) > 0)).unwrap_or(0)
         };
         // Half-open ranges of numbers, from 1 to `missing`.
@@ -165,7 +169,7 @@ impl Coverage {
         for accepted in self.expected.accept.iter().filter(|accepted| accepted.holds(series)) {
             without(number(accepted.from), number(accepted.to));
         }
-        let time = |number: u64| i64::try_from(number).ok().and_then(|n| hole.after.checked_add(n.checked_mul(step)?)).and_then(instant);
+        let time = |number: u64| i64::try_from(number).ok().and_then(|n| hole.base.checked_add(n.checked_mul(step)?)).and_then(instant);
         gaps.extend(left.into_iter().filter_map(|(a, b)| {
             let to = if b == hole.missing + 1 { instant(hole.before) } else { time(b) };
             Some(Gap { series: series.clone(), from: time(a)?, to: to?, missing: b - a })
@@ -250,8 +254,13 @@ mod tests {
         let second = 1_000_000;
         assert_eq!(gaps(&hourly, &[0, HOUR + 20 * second, 2 * HOUR - 20 * second, 3 * HOUR + 1]), []);
         assert_eq!(gaps(&hourly, &[0, 2 * HOUR + 20 * second]), [(1, 2, 1)]);
-        // An extra row between two others is no reason to ask for one.
+        // An extra row between two others is no reason to ask for one, and does not shift the place of a missing one.
         assert_eq!(gaps(&hourly, &[0, HOUR / 2, HOUR, 2 * HOUR]), []);
+        let found = hourly.found_in(vec![(bitcoin(), vec![0, HOUR / 3, 3 * HOUR])]).gaps.unwrap();
+        assert_eq!(
+            found.iter().map(|gap| (gap.from, gap.to, gap.missing)).collect::<Vec<_>>(),
+            [(instant(HOUR).unwrap(), instant(3 * HOUR).unwrap(), 2)]
+        );
     }
 
     #[test]

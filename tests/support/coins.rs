@@ -112,17 +112,31 @@ pub fn market_chart(coin: &str, days: &str, now: i64) -> Option<Value> {
         _ => (DAY, 1),
     };
     let from = now - days.parse::<i64>().ok()? * DAY;
+    Some(chart(coin, from, now, step, jitter, true))
+}
+
+/// The same of a window: every five minutes of the last day, hourly up to 90 days, else daily. It ends with a point of now where it reaches so far.
+pub fn market_chart_range(coin: &str, from: i64, to: i64, now: i64) -> Value {
+    let (step, jitter) = match to - from {
+        length if length <= DAY && to > now - DAY => (5 * MINUTE, 40_000),
+        length if length <= 90 * DAY => (HOUR, 60_000),
+        _ => (DAY, 1),
+    };
+    chart(coin, from, to.min(now), step, jitter, to >= now - HOUR)
+}
+
+fn chart(coin: &str, from: i64, to: i64, step: i64, jitter: i64, up_to_now: bool) -> Value {
     let (base, _) = quote(coin);
     let point = |what: &str, at: i64, size: f64| {
         let value = size * (0.95 + 0.1 * dice(coin, what, at).unit());
         json!([at, value])
     };
-    let slots = from.div_euclid(step)..=now.div_euclid(step);
+    let slots = from.div_euclid(step)..=to.div_euclid(step);
     let mut times: Vec<i64> =
-        slots.map(|slot| slot * step + dice(coin, "jitter", slot).below(jitter as u64) as i64).filter(|at| (from..now).contains(at)).collect();
-    times.push(now);
+        slots.map(|slot| slot * step + dice(coin, "jitter", slot).below(jitter as u64) as i64).filter(|at| (from..to).contains(at)).collect();
+    times.extend(up_to_now.then_some(to));
     let series = |what: &str, size: f64| times.iter().map(|at| point(what, *at, size)).collect::<Vec<_>>();
-    Some(json!({"prices": series("price", base), "market_caps": series("cap", base * 1e7), "total_volumes": series("volume", base * 4e5 + 1e3)}))
+    json!({"prices": series("price", base), "market_caps": series("cap", base * 1e7), "total_volumes": series("volume", base * 4e5 + 1e3)})
 }
 
 /// One element of `/coins/markets`.

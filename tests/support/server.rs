@@ -142,7 +142,7 @@ pub struct Seen {
     pub query: BTreeMap<String, String>,
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// `ping`, `markets`, `ohlc`, `market_chart` or empty.
+    /// `ping`, `markets`, `ohlc`, `range`, `market_chart`, `market_chart_range` or empty.
     pub endpoint: String,
     pub coin: Option<String>,
     /// The request as it came.
@@ -483,19 +483,28 @@ fn body(seen: &Seen, shared: &Shared) -> Answer {
             None => Answer::json(400, &json!({"error": "Invalid days parameter"})),
         },
         ("range", Some(coin)) => range(coin, seen, now),
-        ("ohlc" | "range" | "market_chart", None) => not_found(),
+        ("market_chart_range", Some(coin)) => chart_range(coin, seen, now),
+        ("ohlc" | "range" | "market_chart" | "market_chart_range", None) => not_found(),
         _ => Answer::json(404, &json!({"error": "Incorrect path. Please check https://example.invalid"})),
     }
 }
 
+fn refused(status: u16, code: i64, text: &str) -> Answer {
+    Answer::json(status, &json!({"status": {"error_code": code, "error_message": text}}))
+}
+
+/// The window asked for, in seconds.
+fn window(seen: &Seen) -> Option<(i64, i64)> {
+    let seconds = |name: &str| seen.query.get(name).and_then(|text| text.parse::<i64>().ok());
+    Some((seconds("from")?, seconds("to")?))
+}
+
 /// Hourly candles of a window, for paid keys.
 fn range(coin: &str, seen: &Seen, now: i64) -> Answer {
-    let refused = |status: u16, code: i64, text: &str| Answer::json(status, &json!({"status": {"error_code": code, "error_message": text}}));
     if !seen.headers.contains_key("x-cg-pro-api-key") {
         return refused(401, 10005, "This request is limited to PRO API subscribers");
     }
-    let seconds = |name: &str| seen.query.get(name).and_then(|text| text.parse::<i64>().ok());
-    let (Some(from), Some(to), Some("hourly")) = (seconds("from"), seconds("to"), seen.query.get("interval").map(String::as_str)) else {
+    let (Some((from, to)), Some("hourly")) = (window(seen), seen.query.get("interval").map(String::as_str)) else {
         return refused(400, 400, "Missing or invalid parameter");
     };
     if to * 1000 > chrono::Utc::now().timestamp_millis() {
@@ -507,6 +516,15 @@ fn range(coin: &str, seen: &Seen, now: i64) -> Answer {
     let first = (from * 1000).div_euclid(HOUR) + i64::from(from * 1000 % HOUR != 0);
     let last = (to * 1000).min(now).div_euclid(HOUR);
     Answer::json(200, &Value::Array((first..=last).map(|hour| coins::hourly(coin, hour * HOUR)).collect()))
+}
+
+/// Samples of a window: of the last 365 days without a paid key.
+fn chart_range(coin: &str, seen: &Seen, now: i64) -> Answer {
+    let Some((from, to)) = window(seen) else { return refused(400, 400, "Missing or invalid parameter") };
+    if from * 1000 < now - 365 * coins::DAY && !seen.headers.contains_key("x-cg-pro-api-key") {
+        return refused(401, 10012, "Your request exceeds the allowed time range. Public API users are limited to the past 365 days.");
+    }
+    Answer::json(200, &coins::market_chart_range(coin, from * 1000, to * 1000, now))
 }
 
 fn wire(answer: Answer, zip: bool, shared: &Shared) -> Vec<u8> {
@@ -544,6 +562,7 @@ fn parse(raw: &str) -> Seen {
         ["coins", coin, "ohlc"] => ("ohlc", Some(*coin)),
         ["coins", coin, "ohlc", "range"] => ("range", Some(*coin)),
         ["coins", coin, "market_chart"] => ("market_chart", Some(*coin)),
+        ["coins", coin, "market_chart", "range"] => ("market_chart_range", Some(*coin)),
         _ => ("", None),
     };
     Seen {

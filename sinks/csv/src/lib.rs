@@ -1,20 +1,15 @@
 //! CSV files as a pipeline sink.
 //!
 //! `type = "csv"` writes rows to files whose paths the rows name (`data/{coin_id}_{timestamp:%Y}.csv`), each row once, whatever crashes.
-//! [`pipeline_files`] makes the files last; this crate makes rows lines and lines rows again.
+//! [`pipeline_sink_lines`] knows which files and when; this crate makes rows lines and lines rows again.
 
 mod cell;
 mod config;
-mod layout;
-mod paths;
-mod read;
-mod replace;
+mod format;
 mod scan;
-mod sink;
-mod template;
-mod time;
 
 use pipeline_contract::{BuildContext, ConfigTable, Descriptor, Draft, Kind, PlanError, Plugin, Stage, parse_partial};
+use pipeline_sink_lines::LinesSink;
 
 /// The plugin `csv`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,9 +38,9 @@ impl Plugin for Csv {
     fn draft(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Draft {
         let (typed, mut faults) = parse_partial("sink \"csv\"", config);
         let stage = typed.map(|typed| {
-            let (checked, more) = config::check(typed, config.expansions());
+            let (checked, format, more) = config::check(typed, config.expansions());
             faults.extend(more);
-            Stage::Sink(Box::new(sink::CsvSink::new(checked)))
+            Stage::Sink(Box::new(LinesSink::new(checked, format)))
         });
         Draft::new(stage, faults)
     }

@@ -1,16 +1,17 @@
 //! Records of a CSV file as they stand there, one after the other.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
-use crate::cell::Raw;
+use pipeline_contract::ColumnType;
+use pipeline_sink_lines::{Cell, Cells, LONGEST, Record, Records, ScanError, Written};
 
-/// The longest record that is read or written, in bytes: whoever the file is from, one record of it is in memory.
-pub(crate) const LONGEST: usize = 64 << 20;
+use crate::cell::{Raw, Style};
 
 /// Takes a stream apart into records, in little memory.
 pub(crate) struct Scanner<R> {
     input: R,
-    delimiter: u8,
+    style: Style,
     buf: Vec<u8>,
     start: usize,
     end: usize,
@@ -28,52 +29,23 @@ struct Field {
     doubled: bool,
 }
 
-/// A record.
-pub(crate) struct Record<'a> {
-    /// Its bytes, line break included.
-    pub(crate) raw: &'a [u8],
-    /// The number of its first line.
-    pub(crate) line: u64,
-    fields: &'a [Field],
-}
-
-impl<'a> Record<'a> {
-    pub(crate) fn len(&self) -> usize {
-        self.fields.len()
-    }
-
-    pub(crate) fn get(&self, at: usize) -> Option<Raw<'a>> {
+impl<R> Scanner<R> {
+    /// A cell of the record that was scanned last.
+    fn raw<'a>(&self, record: &'a [u8], at: usize) -> Option<Raw<'a>> {
         let field = self.fields.get(at)?;
-        Some(Raw { bytes: self.raw.get(field.start..field.end)?, quoted: field.quoted, doubled: field.doubled })
-    }
-
-    /// Does it end with a line break?
-    pub(crate) fn is_whole(&self) -> bool {
-        self.raw.ends_with(b"\n")
-    }
-
-    /// Is it an empty line?
-    pub(crate) fn is_blank(&self) -> bool {
-        matches!(self.raw, b"\n" | b"\r\n")
+        Some(Raw { bytes: record.get(field.start..field.end)?, quoted: field.quoted, doubled: field.doubled })
     }
 }
 
-/// Why a record cannot be read.
-#[derive(Debug)]
-pub(crate) enum ScanError {
-    Io(io::Error),
-    /// A quote is never closed.
-    Unclosed {
-        line: u64,
-    },
-    /// Text after a closing quote.
-    AfterQuote {
-        line: u64,
-    },
-    /// It is longer than [`LONGEST`].
-    TooLong {
-        line: u64,
-    },
+impl<R> Cells for Scanner<R> {
+    fn fault(&self, columns: &[Written]) -> Option<String> {
+        let (has, needs) = (self.fields.len(), columns.len());
+        (has != needs).then(|| format!("it has {has} cells, but the columns are {needs}"))
+    }
+
+    fn cell<'a>(&'a self, raw: &'a [u8], at: usize, ty: ColumnType, nullable: bool) -> Result<Cell<'a>, String> {
+        self.raw(raw, at).ok_or("it is not there")?.read(ty, nullable, &self.style)
+    }
 }
 
 enum Step {
@@ -83,12 +55,12 @@ enum Step {
 }
 
 impl<R: Read> Scanner<R> {
-    pub(crate) fn new(input: R, delimiter: u8) -> Self {
-        Self { input, delimiter, buf: vec![0; 64 << 10], start: 0, end: 0, eof: false, line: 1, fields: Vec::new(), longest: LONGEST }
+    pub(crate) fn new(input: R, style: Style) -> Self {
+        Self { input, style, buf: vec![0; 64 << 10], start: 0, end: 0, eof: false, line: 1, fields: Vec::new(), longest: LONGEST }
     }
 
-    /// The next record; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Record<'_>>, ScanError> {
+    /// Looks at the next record: where it stands in the buffer, and the number of its first line. `None` at the end.
+    fn advance(&mut self) -> Result<Option<(Range<usize>, u64)>, ScanError> {
         let len = loop {
             match self.step() {
                 Step::Whole(len) => break len,
@@ -100,11 +72,12 @@ impl<R: Read> Scanner<R> {
                 Step::More => return Err(ScanError::Unclosed { line: self.line }),
             }
         };
-        let raw = &self.buf[self.start..self.start + len];
+        let from = self.start;
         self.start += len;
         let line = self.line;
+        let raw = &self.buf[from..self.start];
         self.line += if self.fields.iter().any(|field| field.quoted) { raw.iter().filter(|b| **b == b'\n').count() as u64 } else { 1 };
-        Ok(Some(Record { raw, line, fields: &self.fields }))
+        Ok(Some((from..self.start, line)))
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -142,7 +115,7 @@ impl<R: Read> Scanner<R> {
                 (at + 1, end, doubled)
             } else {
                 let rest = &data[at..];
-                let len = rest.iter().position(|sign| *sign == self.delimiter || *sign == b'\n');
+                let len = rest.iter().position(|sign| *sign == self.style.delimiter || *sign == b'\n');
                 match len {
                     Some(len) => (at, at + len, false),
                     None if self.eof => (at, data.len(), false),
@@ -155,7 +128,7 @@ impl<R: Read> Scanner<R> {
                 after += 1;
             }
             match data.get(after) {
-                Some(sign) if *sign == self.delimiter => {
+                Some(sign) if *sign == self.style.delimiter => {
                     self.fields.push(field);
                     at = after + 1;
                 }
@@ -174,6 +147,13 @@ impl<R: Read> Scanner<R> {
                 Some(_) => return Step::AfterQuote,
             }
         }
+    }
+}
+
+impl<R: Read + Send> Records for Scanner<R> {
+    fn next(&mut self) -> Result<Option<Record<'_>>, ScanError> {
+        let Some((place, line)) = self.advance()? else { return Ok(None) };
+        Ok(Some(Record { raw: &self.buf[place], line, cells: &*self }))
     }
 }
 
@@ -199,6 +179,11 @@ mod tests {
 
     use super::*;
 
+    fn style() -> Style {
+        let time = pipeline_files::time::TimeFormat::Rfc3339;
+        Style { delimiter: b',', null: Vec::new(), guard: false, newline: b"\n", time }
+    }
+
     /// A stream that gives one byte at a time.
     struct Drip<'a>(&'a [u8]);
 
@@ -213,12 +198,13 @@ mod tests {
 
     fn records(text: &str) -> Vec<(u64, Vec<String>)> {
         let mut all = Vec::new();
-        let mut scanner = Scanner::new(Drip(text.as_bytes()), b',');
+        let mut scanner = Scanner::new(Drip(text.as_bytes()), style());
         let mut raw = Vec::new();
-        while let Some(record) = scanner.next().unwrap() {
-            raw.extend_from_slice(record.raw);
-            let text = |at| String::from_utf8_lossy(record.get(at).unwrap().bytes).replace("\"\"", "\"");
-            all.push((record.line, (0..record.len()).map(text).collect()));
+        while let Some((place, line)) = scanner.advance().unwrap() {
+            let record = &scanner.buf[place];
+            raw.extend_from_slice(record);
+            let text = |at| String::from_utf8_lossy(scanner.raw(record, at).unwrap().bytes).replace("\"\"", "\"");
+            all.push((line, (0..scanner.fields.len()).map(text).collect()));
         }
         assert_eq!(raw, text.as_bytes());
         all
@@ -236,7 +222,7 @@ mod tests {
     #[test]
     fn faults() {
         let fault = |text: &'static str| {
-            let mut scanner = Scanner::new(text.as_bytes(), b',');
+            let mut scanner = Scanner::new(text.as_bytes(), style());
             loop {
                 match scanner.next() {
                     Ok(Some(_)) => {}
@@ -253,13 +239,13 @@ mod tests {
     fn a_record_without_an_end_is_not_read_into_memory() {
         for sign in [b'x', b'"', b','] {
             let endless = io::repeat(sign);
-            let mut scanner = Scanner::new(b"id\n".chain(endless), b',');
+            let mut scanner = Scanner::new(b"id\n".chain(endless), style());
             scanner.longest = 1 << 18;
             assert_eq!(scanner.next().unwrap().unwrap().raw, b"id\n");
             assert!(matches!(scanner.next(), Err(ScanError::TooLong { line: 2 })));
             assert!(scanner.buf.len() <= (1 << 18) + 1);
         }
-        let mut scanner = Scanner::new(&[b'x'; 1 << 18][..], b',');
+        let mut scanner = Scanner::new(&[b'x'; 1 << 18][..], style());
         scanner.longest = 1 << 18;
         assert_eq!(scanner.next().unwrap().unwrap().raw.len(), 1 << 18);
     }
@@ -272,12 +258,14 @@ mod tests {
     /// Every record's cells, and all bytes; `None` when there is a fault.
     fn cells(input: impl Read) -> Option<(Vec<Cells>, Vec<u8>)> {
         let (mut all, mut raw) = (Vec::new(), Vec::new());
-        let mut scanner = Scanner::new(input, b',');
-        while let Some(record) = scanner.next().ok()? {
-            raw.extend_from_slice(record.raw);
-            if !record.is_blank() {
-                let cell = |at| record.get(at).map(|cell| String::from_utf8_lossy(cell.bytes).into_owned().replace("\"\"", "\"").into_bytes());
-                all.push((0..record.len()).map(|at| cell(at).unwrap()).collect());
+        let mut scanner = Scanner::new(input, style());
+        while let Some((place, _)) = scanner.advance().ok()? {
+            let record = &scanner.buf[place];
+            raw.extend_from_slice(record);
+            if !matches!(record, b"\n" | b"\r\n") {
+                let cell =
+                    |at| scanner.raw(record, at).map(|cell| String::from_utf8_lossy(cell.bytes).into_owned().replace("\"\"", "\"").into_bytes());
+                all.push((0..scanner.fields.len()).map(|at| cell(at).unwrap()).collect());
             }
         }
         Some((all, raw))

@@ -146,6 +146,12 @@ fn disagreement(options: &Options<'_>, plan: Plan, key: &Secret, host: &str, bas
     }
 }
 
+/// Can this be the id of a coin? It goes into the path of a request.
+pub(crate) fn is_id(id: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | '/' | '\\' | '?' | '#');
+    !id.is_empty() && id.len() <= 200 && !id.contains(odd) && !matches!(id, "." | "..")
+}
+
 /// The coins a pipeline names: at least one, none twice, none that no id can be.
 pub(crate) fn check_ids(key: &str, ids: &Spanned<Vec<Spanned<String>>>) -> Vec<PlanError> {
     let mut faults = Vec::new();
@@ -154,8 +160,7 @@ pub(crate) fn check_ids(key: &str, ids: &Spanned<Vec<Spanned<String>>>) -> Vec<P
     }
     let mut seen = std::collections::HashSet::new();
     for id in ids.iter() {
-        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | '/' | '\\' | '?' | '#');
-        if id.is_empty() || id.len() > 200 || id.contains(odd) || matches!(id.as_str(), "." | "..") {
+        if !is_id(id) {
             faults.push(id.error("E012", format!("\"{}\" cannot be the id of a coin", id.escape_debug())).help("an id looks like \"bitcoin\""));
         } else if !seen.insert(id.as_str()) {
             faults.push(id.error("E012", format!("\"{}\" is named twice", id.as_str())).label("it is further up already"));

@@ -54,6 +54,12 @@ fn candles_of_the_largest_coins_keep_their_promises() {
 }
 
 #[test]
+fn candles_beside_samples_keep_their_promises() {
+    let (from, to) = ("2026-05-18T16:00:00Z".parse().unwrap(), "2026-05-19T15:00:00Z".parse().unwrap());
+    kit(SourceKit::new(CoingeckoOhlc, "coins = [\"bitcoin\", \"ethereum\"]\nfill_from = \"samples\"\n")).window(from, to).assert();
+}
+
+#[test]
 fn candles_of_months_keep_their_promises() {
     let toml = format!("base_url = \"https://pro-api.coingecko.com/api/v3\"\napi_key = \"{KEY}\"\ncoins = [\"bitcoin\"]\n[http]\nretries = 2\n");
     let (from, to) = ("2026-02-20T00:30:00Z".parse().unwrap(), "2026-05-19T00:00:00Z".parse().unwrap());

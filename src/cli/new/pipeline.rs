@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use pipeline_contract::arrow::SchemaRef;
-use pipeline_contract::{ColumnType, Descriptor, Kind, Level, nearest};
+use pipeline_contract::{ColumnType, Descriptor, Kind, Level, RealDisk, nearest};
 
 use super::super::explain::sample;
 use super::{App, CliError, exit, mended, output, write_new};
@@ -21,6 +21,9 @@ pub(super) struct PipelineArgs {
     /// The type of its sink: see `pipeline list sink`
     #[arg(long, value_name = "TYPE")]
     sink: Option<String>,
+    /// A file to read: its columns and their types are found in it and written down
+    #[arg(long, value_name = "FILE")]
+    from: Option<String>,
     /// How often it runs, as 1h
     #[arg(long, value_name = "TIME")]
     every: Option<String>,
@@ -33,12 +36,21 @@ pub(super) fn main(app: &App, args: &PipelineArgs) -> Result<u8, CliError> {
     let all: Vec<Descriptor> = app.registry.all().iter().map(|plugin| plugin.describe()).collect();
     let of = |kind: Kind| all.iter().filter(move |one| one.kind == kind).collect::<Vec<_>>();
     // Who gave no source or no sink is asked also for what has a default.
-    let asks = args.name.is_none() || args.source.is_none() || args.sink.is_none();
+    let asks = args.name.is_none() || (args.source.is_none() && args.from.is_none()) || args.sink.is_none();
     let name = match &args.name {
         Some(name) => check_name(name).map_err(|why| CliError::config(why.0).help(why.1))?,
         None => ask("The name of the pipeline", Some("my-pipeline"), |text| check_name(text).map_err(|(why, help)| with(why, help)))?,
     };
-    let source = choose(&of(Kind::Source), Kind::Source, args.source.as_deref())?;
+    let (source, source_sample) = match &args.from {
+        Some(place) => {
+            let (source, table) = source_of(app, place, args.source.as_deref())?;
+            (all.iter().find(|one| one.kind == Kind::Source && one.type_name == source).ok_or_else(|| nobody_reads(place))?, table)
+        }
+        None => {
+            let source = choose(&of(Kind::Source), Kind::Source, args.source.as_deref())?;
+            (source, sample(source))
+        }
+    };
     let sink = choose(&of(Kind::Sink), Kind::Sink, args.sink.as_deref())?;
     let every = |text: &str| match humantime::parse_duration(text) {
         Ok(every) if !every.is_zero() => Ok(text.to_owned()),
@@ -56,7 +68,7 @@ pub(super) fn main(app: &App, args: &PipelineArgs) -> Result<u8, CliError> {
         );
     }
     let trigger = of(Kind::Trigger).into_iter().find(|one| one.type_name == "interval").or_else(|| of(Kind::Trigger).into_iter().next());
-    let made = Made { name: &name, source, sink, trigger, every: &every, out: &out };
+    let made = Made { name: &name, source, source_sample: &source_sample, sink, trigger, every: &every, out: &out };
     // Once to learn the columns, and once with them.
     let env = files::environment()?;
     let planned = |text: String| {
@@ -139,9 +151,27 @@ fn ask<T>(question: &str, default: Option<&str>, read: impl Fn(&str) -> Result<T
     }
 }
 
+/// The type of the source that reads what is at a place, and its table.
+fn source_of(app: &App, place: &str, given: Option<&str>) -> Result<(&'static str, String), CliError> {
+    let sources = app.registry.all().into_iter().filter(|plugin| plugin.describe().kind == Kind::Source);
+    for plugin in sources.filter(|plugin| given.is_none_or(|given| plugin.describe().type_name == given)) {
+        if let Some(table) = plugin.sample_from(place, &RealDisk) {
+            let table = table.map_err(|error| CliError::config(error.message).help(error.help))?;
+            return Ok((plugin.describe().type_name, table.trim_end().to_owned()));
+        }
+    }
+    Err(nobody_reads(place))
+}
+
+fn nobody_reads(place: &str) -> CliError {
+    CliError::config(format!("no such source makes a pipeline from \"{}\"", place.escape_debug()))
+        .help(Some("leave --source out, or --from".to_owned()))
+}
+
 struct Made<'a> {
     name: &'a str,
     source: &'a Descriptor,
+    source_sample: &'a str,
     sink: &'a Descriptor,
     trigger: Option<&'a Descriptor>,
     every: &'a str,
@@ -165,7 +195,7 @@ impl Made<'_> {
             Some(trigger) => text.push_str(&format!("{}\n", sample(trigger))),
             None => {}
         }
-        text.push_str(&format!("\n# {}: `pipeline explain {}`.\n{}\n", source.summary.trim_end_matches('.'), source.type_name, sample(source)));
+        text.push_str(&format!("\n# {}: `pipeline explain {}`.\n{}\n", source.summary.trim_end_matches('.'), source.type_name, self.source_sample));
         if let Some(columns) = columns {
             text.push_str("\n# Its columns:\n");
             for field in columns.fields() {

@@ -26,7 +26,7 @@ fn float(n: u64) -> f64 {
 struct Gauges(Registry);
 
 impl Gauges {
-    fn new(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
         self.0.register(Box::new(gauge.clone()))?;
         Ok(gauge)
@@ -35,7 +35,7 @@ impl Gauges {
 
 pub(super) fn gather(fleet: &Fleet) -> prometheus::Result<Vec<MetricFamily>> {
     let all = Gauges(Registry::new());
-    let each = |name: &str, help: &str| all.new(name, help, &["pipeline"]);
+    let each = |name: &str, help: &str| all.gauge(name, help, &["pipeline"]);
     let age = each("pipeline_data_age_seconds", "The age of the newest stored row.")?;
     let max_age = each("pipeline_data_max_age_seconds", "The age at which the newest stored row is stale.")?;
     let gaps = each("pipeline_gaps", "Stretches of time in which stored rows are missing.")?;
@@ -44,7 +44,7 @@ pub(super) fn gather(fleet: &Fleet) -> prometheus::Result<Vec<MetricFamily>> {
     let failures = each("pipeline_consecutive_failures", "Runs that failed since the last one that stored anything it should.")?;
     let success = each("pipeline_last_success_timestamp_seconds", "When the last run ended that was good as a whole, in seconds since 1970.")?;
     let tick = each("pipeline_next_tick_timestamp_seconds", "When it runs next, in seconds since 1970.")?;
-    let health = all.new("pipeline_health", "1 for the status that the pipeline has, 0 for the others.", &["pipeline", "status"])?;
+    let health = all.gauge("pipeline_health", "1 for the status that the pipeline has, 0 for the others.", &["pipeline", "status"])?;
     for report in fleet.reports() {
         let name = [report.pipeline.as_str()];
         for status in [Health::Healthy, Health::Degraded, Health::Unhealthy] {
@@ -71,9 +71,9 @@ pub(super) fn gather(fleet: &Fleet) -> prometheus::Result<Vec<MetricFamily>> {
             max_age.with_label_values(&name).set(limit.as_secs_f64());
         }
     }
-    let remaining = all.new("pipeline_quota_remaining", "Requests that are left in this month (UTC) of the quota of a host.", &["host"])?;
+    let remaining = all.gauge("pipeline_quota_remaining", "Requests that are left in this month (UTC) of the quota of a host.", &["host"])?;
     let limit =
-        all.new("pipeline_quota_limit", "Requests that a host allows in a month. Of several keys, the one with the least left.", &["host"])?;
+        all.gauge("pipeline_quota_limit", "Requests that a host allows in a month. Of several keys, the one with the least left.", &["host"])?;
     for (host, (left, most)) in quotas(fleet) {
         remaining.with_label_values(&[&host]).set(float(left));
         limit.with_label_values(&[&host]).set(float(most));

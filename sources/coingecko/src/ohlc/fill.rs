@@ -9,7 +9,7 @@ use super::columns::SAMPLES;
 use super::fetch::Fetch;
 use super::reader::{CHUNK, Next};
 use super::window::{Interval, beginning};
-use crate::api::Plan;
+use crate::api::{Plan, is_id};
 
 /// A window of samples is answered by the hour when it is 2 to 90 days long; this leaves room at both ends.
 const SAMPLES_AT_ONCE: TimeDelta = TimeDelta::days(88);
@@ -79,7 +79,7 @@ pub(super) fn fill(gaps: &[Gap], interval: Interval, plan: Plan, samples: bool, 
     let mut coins: Vec<(&str, Vec<Vec<Stretch>>)> = Vec::new();
     for gap in gaps.iter().filter(|gap| gap.from < gap.to) {
         let mut refuse = |part: Gap, reason: String| filling.refused.push(Refusal { gap: part, reason });
-        let Some(coin) = gap.series.get("coin_id").and_then(Value::as_str).filter(|coin| !coin.is_empty()) else {
+        let Some(coin) = gap.series.get("coin_id").and_then(Value::as_str).filter(|coin| is_id(coin)) else {
             refuse(gap.clone(), "nothing tells of which coin the rows are: the dedupe keys lack `coin_id`".to_owned());
             continue;
         };

@@ -115,6 +115,8 @@ fn hourly(prices: &[Value], wanted: impl Fn(i64) -> bool) -> Result<Hours, i64> 
             }
             Some(other) if off(other) <= off(&sample) => {}
             _ => {
+                // What is said twice of a moment further off no longer counts.
+                contradicted.remove(&open);
                 hours.insert(open, sample);
             }
         }

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use pipeline_contract::{Category, StageError};
 use pipeline_files::{Edit, EditError, io_error};
 
+use crate::format::{LONGEST, Record, Records, ScanError};
 use crate::layout::{Layout, unreadable};
-use crate::scan::{LONGEST, Record, ScanError, Scanner};
 
 /// The rows of one file that are replaced in this epoch: key cells to new line.
 pub(crate) type Lines = HashMap<Vec<u8>, Vec<u8>>;
 
 /// Takes out of `keys` those whose row is in the content of a file.
-pub(crate) fn locate(layout: &Layout, path: &str, content: impl Read, keys: &mut HashSet<Vec<u8>>) -> Result<(), StageError> {
-    let mut scanner = Scanner::new(content, layout.style.delimiter);
+pub(crate) fn locate(layout: &Layout, path: &str, content: impl Read + Send, keys: &mut HashSet<Vec<u8>>) -> Result<(), StageError> {
+    let mut scanner = layout.format.records(&layout.columns, Box::new(content));
     let mut key = Vec::new();
     let mut header = !layout.header.is_empty();
     while !keys.is_empty() {
@@ -31,12 +31,12 @@ pub(crate) fn locate(layout: &Layout, path: &str, content: impl Read, keys: &mut
 
 /// An edit that puts new lines in the places of old ones and keeps everything else to the byte.
 pub(crate) fn edit(layout: Arc<Layout>, path: String, lines: Lines) -> Edit {
-    Box::new(move |old: &mut dyn Read, new: &mut dyn Write| {
-        let mut scanner = Scanner::new(old, layout.style.delimiter);
+    Box::new(move |old: &mut (dyn Read + Send), new: &mut dyn Write| {
+        let mut scanner = layout.format.records(&layout.columns, Box::new(old));
         let mut key = Vec::new();
         let mut header = !layout.header.is_empty();
         let mut replaced = 0;
-        while let Some(record) = next(&mut scanner, &path)? {
+        while let Some(record) = next(&mut *scanner, &path)? {
             let line = if std::mem::take(&mut header) || layout.skips(&record) || replaced == lines.len() {
                 None
             } else {
@@ -50,7 +50,7 @@ pub(crate) fn edit(layout: Arc<Layout>, path: String, lines: Lines) -> Edit {
     })
 }
 
-fn next<'a, R: Read>(scanner: &'a mut Scanner<R>, path: &str) -> Result<Option<Record<'a>>, EditError> {
+fn next<'a>(scanner: &'a mut dyn Records, path: &str) -> Result<Option<Record<'a>>, EditError> {
     scanner.next().map_err(|error| match error {
         ScanError::Io(error) => EditError::Io(error),
         other => EditError::Stage(fault(path, other)),

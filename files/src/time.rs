@@ -1,21 +1,27 @@
 //! Instants as text and back.
 
-use chrono::format::{Item, Parsed};
+use chrono::format::{Item, Parsed, StrftimeItems};
 use chrono::{DateTime, NaiveTime, Utc};
 use pipeline_contract::instant;
 
-use crate::template::time_items;
-
 const SECOND: i64 = 1_000_000;
-pub(crate) const DAY: i64 = 86_400 * SECOND;
+/// The microseconds of a day.
+pub const DAY: i64 = 86_400 * SECOND;
 
 /// How timestamps are written.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum TimeFormat {
+pub enum TimeFormat {
+    /// `2026-05-19T15:00:00Z`
     Rfc3339,
+    /// Seconds since 1970, with decimals where there are any.
     Unix,
+    /// Milliseconds since 1970, likewise.
     UnixMs,
+    /// Microseconds since 1970.
+    UnixUs,
+    /// A strftime format, in UTC unless it has an offset.
     Custom {
+        /// Its parts.
         items: Vec<Item<'static>>,
         /// Instants that are whole multiples of this many microseconds are read back as they were; `None` when none are.
         unit: Option<i64>,
@@ -23,11 +29,16 @@ pub(crate) enum TimeFormat {
 }
 
 impl TimeFormat {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// The format that a pipeline file names: `rfc3339`, `unix`, `unix_ms`, `unix_us`, or a strftime format.
+    ///
+    /// # Errors
+    /// Why it is none, in one line.
+    pub fn parse(text: &str) -> Result<Self, String> {
         Ok(match text {
             "rfc3339" => Self::Rfc3339,
             "unix" => Self::Unix,
             "unix_ms" => Self::UnixMs,
+            "unix_us" => Self::UnixUs,
             _ if text.contains('%') => {
                 let items = time_items(text)?;
                 let unit = [1, 1000, SECOND, 60 * SECOND, DAY].into_iter().find(|unit| keeps(&items, *unit));
@@ -38,16 +49,17 @@ impl TimeFormat {
     }
 
     /// The instants that are read back exactly: multiples of so many microseconds.
-    pub(crate) fn unit(&self) -> Option<i64> {
+    pub fn unit(&self) -> Option<i64> {
         if let Self::Custom { unit, .. } = self { *unit } else { Some(1) }
     }
 
     /// Writes an instant. False when it lies outside what can be written.
-    pub(crate) fn write(&self, micros: i64, out: &mut Vec<u8>) -> bool {
+    pub fn write(&self, micros: i64, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Rfc3339 => return rfc3339(micros, out),
             Self::Unix => decimal(micros, SECOND, out),
             Self::UnixMs => decimal(micros, 1000, out),
+            Self::UnixUs => decimal(micros, 1, out),
             Self::Custom { items, .. } => match instant(micros) {
                 Some(at) => out.extend_from_slice(at.format_with_items(items.iter()).to_string().as_bytes()),
                 None => return false,
@@ -57,7 +69,7 @@ impl TimeFormat {
     }
 
     /// Reads an instant.
-    pub(crate) fn read(&self, text: &[u8]) -> Option<i64> {
+    pub fn read(&self, text: &[u8]) -> Option<i64> {
         match self {
             Self::Rfc3339 => fast_rfc3339(text).or_else(|| {
                 let text = std::str::from_utf8(text).ok()?;
@@ -67,8 +79,22 @@ impl TimeFormat {
             }),
             Self::Unix => from_decimal(text, SECOND),
             Self::UnixMs => from_decimal(text, 1000),
+            Self::UnixUs => from_decimal(text, 1),
             Self::Custom { items, .. } => read_custom(items, std::str::from_utf8(text).ok()?),
         }
+    }
+}
+
+/// The items of a strftime format that can be written.
+///
+/// # Errors
+/// Why it is none, in one line.
+pub fn time_items(format: &str) -> Result<Vec<Item<'static>>, String> {
+    let items = StrftimeItems::new(format).parse_to_owned().map_err(|_| format!("`{format}` is not a time format"))?;
+    if items.iter().any(|item| matches!(item, Item::Numeric(..) | Item::Fixed(_))) {
+        Ok(items)
+    } else {
+        Err(format!("`{format}` has no part of a time"))
     }
 }
 
@@ -142,7 +168,7 @@ fn slow_rfc3339(micros: i64, out: &mut Vec<u8>) -> bool {
 }
 
 /// Year, month and day from days since 1970 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;
     let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
     let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
@@ -239,6 +265,7 @@ mod tests {
             ("unix", -500_000, "-0.5"),
             ("unix_ms", at, "1779202800000"),
             ("unix_ms", at + 1, "1779202800000.001"),
+            ("unix_us", at + 1, "1779202800000001"),
             ("%Y-%m-%d %H:%M:%S", at, "2026-05-19 15:00:00"),
             ("%d.%m.%Y", at, "19.05.2026"),
         ] {
@@ -278,13 +305,14 @@ mod tests {
         }
         assert_eq!(TimeFormat::Rfc3339.read(b"2026-05-19T17:00:00.5+02:00"), Some(1_779_202_800_500_000));
         assert_eq!(TimeFormat::Unix.read(b"1.50"), Some(1_500_000));
+        assert_eq!((TimeFormat::UnixUs.read(b"15.0"), TimeFormat::UnixUs.read(b"15.1")), (Some(15), None));
     }
 
     proptest! {
         #[test]
         fn every_instant_comes_back(micros in prop_oneof![-62_135_596_800_000_000_i64..253_402_300_800_000_000, -5_000_000_i64..5_000_000], step in prop_oneof![Just(1), Just(1000), Just(SECOND), Just(DAY)]) {
             let micros = micros - micros.rem_euclid(step);
-            for format in [TimeFormat::Rfc3339, TimeFormat::Unix, TimeFormat::UnixMs, TimeFormat::parse("%Y-%m-%d %H:%M:%S%.6f").unwrap()] {
+            for format in [TimeFormat::Rfc3339, TimeFormat::Unix, TimeFormat::UnixMs, TimeFormat::UnixUs, TimeFormat::parse("%Y-%m-%d %H:%M:%S%.6f").unwrap()] {
                 let mut out = Vec::new();
                 prop_assert!(format.write(micros, &mut out));
                 prop_assert_eq!(format.read(&out), Some(micros));

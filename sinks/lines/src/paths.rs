@@ -15,7 +15,7 @@ use regex::Regex;
 use crate::cell::Cell;
 use crate::config::Checked;
 use crate::template::Piece;
-use crate::time::{DAY, civil};
+use pipeline_files::time::{DAY, civil};
 
 /// How many bytes a name has on every file system of our time.
 const NAME: usize = 255;
@@ -97,7 +97,7 @@ impl Paths {
         }
         limit_names(&mut parts);
         let back =
-            Regex::new(&pattern(&parts)).map_err(|error| vec![checked.config.path.error("E030", format!("the path is too complex: {error}"))])?;
+            Regex::new(&pattern(&parts)).map_err(|error| vec![checked.options.path.error("E030", format!("the path is too complex: {error}"))])?;
         let root = root(&parts);
         Ok(Self { parts, back, root })
     }
@@ -280,7 +280,7 @@ fn part(checked: &Checked, schema: &SchemaRef, name: &str, format: Option<&[Item
         (Some(ty), Some(_)) => {
             Err(PlanError::new("E030", format!("`{name}` is {ty}; only a timestamp has a format")).help(format!("write `{{{name}}}`")))
         }
-        (None, _) => Err(checked.config.path.error("E030", format!("`{name}` has the type {data_type}, which pipelines do not speak"))),
+        (None, _) => Err(checked.options.path.error("E030", format!("`{name}` has the type {data_type}, which pipelines do not speak"))),
     }
 }
 

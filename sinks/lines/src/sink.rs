@@ -13,6 +13,7 @@ use pipeline_contract::{
 use pipeline_files::FileSet;
 
 use crate::config::Checked;
+use crate::format::Format;
 use crate::layout::Layout;
 use crate::read::{Rows, files};
 use crate::replace::{self, Lines};
@@ -28,26 +29,32 @@ struct Known {
 /// More are forgotten: a path for each minute must not fill the memory.
 const KNOWN: usize = 10_000;
 
-/// Rows as CSV files.
-pub(crate) struct CsvSink {
+/// Rows as lines of files.
+pub struct LinesSink {
     checked: Checked,
+    format: Arc<dyn Format>,
     planned: Option<(Arc<Layout>, SchemaRef)>,
     files: Option<FileSet>,
     known: Known,
     replaced: BTreeMap<String, Lines>,
 }
 
-impl CsvSink {
-    pub(crate) fn new(checked: Checked) -> Self {
-        Self { checked, planned: None, files: None, known: Known::default(), replaced: BTreeMap::new() }
+impl LinesSink {
+    /// A sink with these options, whose lines look like this.
+    pub fn new(checked: Checked, format: impl Format) -> Self {
+        Self { checked, format: Arc::new(format), planned: None, files: None, known: Known::default(), replaced: BTreeMap::new() }
     }
 
     fn layout(&self) -> Result<Arc<Layout>, StageError> {
-        self.planned.as_ref().map(|(layout, _)| layout.clone()).ok_or_else(|| StageError::developer("the csv sink was not planned"))
+        self.planned.as_ref().map(|(layout, _)| layout.clone()).ok_or_else(|| self.broken("planned"))
+    }
+
+    fn broken(&self, what: &str) -> StageError {
+        StageError::developer(format!("the {} sink was not {what}", self.format.name()))
     }
 
     fn files(&mut self) -> Result<&mut FileSet, StageError> {
-        self.files.as_mut().ok_or_else(|| StageError::developer("the csv sink was not recovered before it is used"))
+        self.files.as_mut().ok_or_else(|| StageError::developer("the sink was not recovered before it is used"))
     }
 }
 
@@ -94,9 +101,9 @@ fn runs(layout: &Layout, known: &mut Known, batch: &RecordBatch) -> Result<Vec<(
 }
 
 #[async_trait]
-impl Sink for CsvSink {
+impl Sink for LinesSink {
     fn plan(&mut self, input: &SinkInput) -> Result<SinkPlan, Vec<PlanError>> {
-        let (layout, plan) = Layout::plan(&self.checked, input)?;
+        let (layout, plan) = Layout::plan(&self.checked, &self.format, input)?;
         self.planned = Some((Arc::new(layout), input.schema.clone()));
         Ok(plan)
     }
@@ -121,7 +128,7 @@ impl Sink for CsvSink {
         layout.check_keys(batch)?;
         let runs = runs(&layout, &mut self.known, batch)?;
         let sources = layout.sources(batch);
-        let files = self.files.as_mut().ok_or_else(|| StageError::developer("the csv sink was not recovered before it is used"))?;
+        let files = self.files.as_mut().ok_or_else(|| StageError::developer("the sink was not recovered before it is used"))?;
         if op == Op::Append {
             for (rows, path) in runs {
                 let buffer = files.buffer(&self.known.paths[path], &layout.header)?;
@@ -158,7 +165,7 @@ impl Sink for CsvSink {
     async fn look(&mut self, stored: &RecordBatch) -> Result<(), StageError> {
         let layout = self.layout()?;
         let runs = runs(&layout, &mut self.known, stored)?;
-        let files = self.files.as_mut().ok_or_else(|| StageError::developer("the csv sink was not recovered before it is used"))?;
+        let files = self.files.as_mut().ok_or_else(|| StageError::developer("the sink was not recovered before it is used"))?;
         runs.iter().try_for_each(|(_, path)| files.check(&self.known.paths[*path], &layout.header).map(|_| ()))
     }
 
@@ -182,7 +189,7 @@ impl Sink for CsvSink {
     }
 
     async fn read_back(&self, cx: &SinkContext, filter: &Filter) -> Result<Box<dyn BatchStream>, StageError> {
-        let (layout, schema) = self.planned.as_ref().ok_or_else(|| StageError::developer("the csv sink was not planned"))?;
+        let (layout, schema) = self.planned.as_ref().ok_or_else(|| self.broken("planned"))?;
         Ok(Box::new(Rows::new(layout, cx, filter, |name| schema.index_of(name).ok())?))
     }
 

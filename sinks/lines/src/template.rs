@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use chrono::format::{Item, StrftimeItems};
+use chrono::format::Item;
+use pipeline_files::time::time_items;
 
 /// A part of a path.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,16 +97,6 @@ fn column(inner: &str, at: usize) -> Result<Piece, Fault> {
         time_items(format).map_err(|message| fault(begin..whole.end - 1, message, "formats are as in `{timestamp:%Y-%m}`"))
     });
     Ok(Piece::Column { name: name.to_owned(), format: items.transpose()?, name_at: start..start + name.len(), at: whole })
-}
-
-/// The items of a strftime format that can be written.
-pub(crate) fn time_items(format: &str) -> Result<Vec<Item<'static>>, String> {
-    let items = StrftimeItems::new(format).parse_to_owned().map_err(|_| format!("`{format}` is not a time format"))?;
-    if items.iter().any(|item| matches!(item, Item::Numeric(..) | Item::Fixed(_))) {
-        Ok(items)
-    } else {
-        Err(format!("`{format}` has no part of a time"))
-    }
 }
 
 #[cfg(test)]

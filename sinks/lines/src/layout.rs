@@ -8,20 +8,23 @@ use pipeline_contract::{Category, ColumnType, PlanError, SinkInput, SinkPlan, Sp
 use pipeline_files::name::Decoded;
 use serde_json::json;
 
-use crate::cell::{Cell, Source, Style};
-use crate::config::{Checked, LineEnding};
+use crate::cell::{Cell, Column};
+use crate::config::{Checked, ColumnName};
+use crate::format::{Format, LONGEST, Record};
 use crate::paths::Paths;
-use crate::scan::{LONGEST, Record};
 use crate::template::Piece;
 
 /// A column of the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Written {
+pub struct Written {
     /// Which column of the input it is.
     pub(crate) input: usize,
-    pub(crate) name: String,
-    pub(crate) ty: ColumnType,
-    pub(crate) nullable: bool,
+    /// Its name in the file.
+    pub name: String,
+    /// Its type.
+    pub ty: ColumnType,
+    /// May it be null?
+    pub nullable: bool,
 }
 
 /// Where a column is read back from.
@@ -43,9 +46,9 @@ pub(crate) struct Stored {
 }
 
 /// Everything that is fixed by [`pipeline_contract::Sink::plan`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Layout {
-    pub(crate) style: Style,
+    pub(crate) format: Arc<dyn Format>,
     pub(crate) header: Vec<u8>,
     pub(crate) columns: Vec<Written>,
     pub(crate) paths: Paths,
@@ -58,7 +61,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub(crate) fn plan(checked: &Checked, input: &SinkInput) -> Result<(Self, SinkPlan), Vec<PlanError>> {
+    pub(crate) fn plan(checked: &Checked, format: &Arc<dyn Format>, input: &SinkInput) -> Result<(Self, SinkPlan), Vec<PlanError>> {
         let mut faults = Vec::new();
         let columns = written(checked, &input.schema).map_err(|found| faults.extend(found)).ok();
         let paths = Paths::bind(checked, &input.schema).map_err(|found| faults.extend(found)).ok();
@@ -78,75 +81,36 @@ impl Layout {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let newline: &[u8] = if checked.config.line_ending == LineEnding::Crlf { b"\r\n" } else { b"\n" };
-        let style = Style {
-            delimiter: checked.delimiter,
-            null: checked.null.clone(),
-            guard: checked.config.guard_formulas,
-            newline,
-            time: checked.time.clone(),
-        };
         let fields = stored.iter().filter_map(|column| input.schema.field_with_name(&column.name).ok().cloned());
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let keys: Vec<usize> =
             input.keys.iter().filter_map(|key| columns.iter().position(|column| input.schema.field(column.input).name() == key)).collect();
-        let unit = style.time.unit().filter(|unit| *unit > 1);
+        let unit = checked.time.unit().filter(|unit| *unit > 1);
         let coarse_keys = keys.iter().filter_map(|key| columns.get(*key)).filter(|column| column.ty == ColumnType::Timestamp);
         let coarse_keys = coarse_keys.filter_map(|column| Some((column.input, unit?))).collect();
         let plan = SinkPlan {
             stored: stored.iter().map(|column| column.name.clone()).collect(),
             written: columns.iter().map(|c| c.input).chain(paths.columns()).map(|at| input.schema.field(at).name().clone()).collect(),
-            identity: json!({
-                "path": *checked.config.path,
-                "columns": columns.iter().map(|c| json!([input.schema.field(c.input).name(), c.name])).collect::<Vec<_>>(),
-                "time_format": checked.config.time_format.as_ref().map_or("rfc3339", |text| text.as_str()),
-                "delimiter": char::from(checked.delimiter).to_string(),
-                "header": checked.config.header,
-                "null": checked.config.null.as_ref().map_or("", |text| text.as_str()),
-                "guard_formulas": checked.config.guard_formulas,
-                "line_ending": if newline.len() == 1 { "lf" } else { "crlf" },
-            }),
-            targets: vec![checked.config.path.trim_start_matches("./").to_owned()],
-            warnings: warnings(checked, &columns),
+            identity: identity(checked, &**format, input, &columns),
+            targets: vec![checked.options.path.trim_start_matches("./").to_owned()],
+            warnings: format.warnings(&columns),
         };
-        let mut layout = Self { header: Vec::new(), style, columns, paths, stored, schema, keys, coarse_keys };
-        if checked.config.header {
-            layout.header = layout.header_line();
-        }
-        Ok((layout, plan))
-    }
-
-    fn header_line(&self) -> Vec<u8> {
-        let style = Style { null: Vec::new(), ..self.style.clone() };
-        let mut line = Vec::new();
-        for (i, column) in self.columns.iter().enumerate() {
-            if i > 0 {
-                line.push(style.delimiter);
-            }
-            style.text(column.name.as_bytes(), &mut line);
-        }
-        line.extend_from_slice(style.newline);
-        line
+        let header = format.header(&columns);
+        Ok((Self { format: format.clone(), header, columns, paths, stored, schema, keys, coarse_keys }, plan))
     }
 
     /// The columns of a batch, ready to be written.
-    pub(crate) fn sources<'a>(&self, batch: &'a RecordBatch) -> Vec<Source<'a>> {
-        self.columns.iter().map(|column| Source::of(batch.column(column.input), column.ty)).collect()
+    pub(crate) fn sources<'a>(&self, batch: &'a RecordBatch) -> Vec<Column<'a>> {
+        self.columns.iter().map(|column| Column::of(batch.column(column.input), column.ty)).collect()
     }
 
     /// Writes a row as a line.
-    pub(crate) fn line(&self, sources: &[Source<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), StageError> {
+    pub(crate) fn line(&self, sources: &[Column<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), StageError> {
         let from = out.len();
-        for (i, source) in sources.iter().enumerate() {
-            if i > 0 {
-                out.push(self.style.delimiter);
-            }
-            if !source.write(row, &self.style, out) {
-                let column = self.columns.get(i).map_or("a timestamp", |column| &column.name);
-                return Err(StageError::split(Category::Storage, format!("{column}: an instant is outside the years that can be written")));
-            }
+        if let Err(at) = self.format.line(&self.columns, sources, row, out) {
+            let column = self.columns.get(at).map_or("a timestamp", |column| &column.name);
+            return Err(StageError::split(Category::Storage, format!("{column}: an instant is outside the years that can be written")));
         }
-        out.extend_from_slice(self.style.newline);
         if out.len() - from > LONGEST {
             let message = format!("a row makes a line of {} bytes, and more than {} MiB is not read back", out.len() - from, LONGEST >> 20);
             out.truncate(from);
@@ -201,15 +165,16 @@ impl Layout {
         ty: ColumnType,
         nullable: bool,
     ) -> Result<Cell<'a>, StageError> {
-        let (has, needs) = (record.len(), self.columns.len());
-        let raw = record.get(at).filter(|_| has == needs);
-        let raw = raw.ok_or_else(|| unreadable(path, record.line, &format!("it has {has} cells, but the columns are {needs}")))?;
-        raw.read(ty, nullable, &self.style).map_err(|what| unreadable(path, record.line, &format!("{name}: {what}")))
+        let cell = match record.cells.fault(&self.columns) {
+            None => record.cells.cell(record.raw, at, ty, nullable).map_err(|what| format!("{name}: {what}")),
+            Some(what) => Err(what),
+        };
+        cell.map_err(|what| unreadable(path, record.line, &what))
     }
 
     /// A line that separates nothing: skipped, unless an empty line is how a row looks.
     pub(crate) fn skips(&self, record: &Record<'_>) -> bool {
-        record.is_blank() && self.columns.len() > 1
+        record.is_blank() && self.format.skips_blank(&self.columns)
     }
 
     /// Columns that are read from the path of a file, as cells.
@@ -278,7 +243,7 @@ fn written(checked: &Checked, schema: &SchemaRef) -> Result<Vec<Written>, Vec<Pl
         columns.push(Written { input, name: name.to_owned(), ty, nullable: field.is_nullable() });
     };
     let mut unknown = Vec::new();
-    match &checked.config.columns {
+    match &checked.options.columns {
         None => (0..schema.fields().len()).for_each(|input| add(input, schema.field(input).name(), &|message| PlanError::new("E032", message))),
         Some(list) if list.is_empty() => return Err(vec![list.error("E032", "`columns` names no column").help("leave it out to write all columns")]),
         Some(list) => {
@@ -294,7 +259,7 @@ fn written(checked: &Checked, schema: &SchemaRef) -> Result<Vec<Written>, Vec<Pl
     if faults.is_empty() { Ok(columns) } else { Err(faults) }
 }
 
-fn no_column(column: &Spanned<crate::config::Column>, schema: &SchemaRef) -> PlanError {
+fn no_column(column: &Spanned<ColumnName>, schema: &SchemaRef) -> PlanError {
     let names = || schema.fields().iter().map(|field| field.name().as_str());
     let error = column.error("E032", format!("there is no column `{}`", column.column));
     match nearest(&column.column, names()) {
@@ -325,12 +290,12 @@ fn lost_keys(checked: &Checked, input: &SinkInput, columns: &[Written], stored: 
     lost.map(|key| {
         let written = columns.iter().any(|column| input.schema.field(column.input).name() == key);
         let message = format!("the dedupe key `{key}` could not be read back from the files");
-        match (&checked.config.columns, &checked.config.time_format) {
+        match (&checked.options.columns, &checked.options.time_format) {
             (_, Some(format)) if written => {
                 format.error("E033", message).help("use `rfc3339`, or a format with date and time down to what the key needs")
             }
             (Some(list), _) => PlanError::new("E033", message).at(list.span()).help(format!("add `{key}` to `columns`")),
-            (None, _) => checked.config.path.error("E033", message).help(format!("`{key}` must be a column")),
+            (None, _) => checked.options.path.error("E033", message).help(format!("`{key}` must be a column")),
         }
     })
     .collect()
@@ -350,12 +315,11 @@ fn moving(checked: &Checked, input: &SinkInput) -> Vec<PlanError> {
         .collect()
 }
 
-fn warnings(checked: &Checked, columns: &[Written]) -> Vec<PlanError> {
-    match columns {
-        [column] if column.nullable && checked.null.is_empty() => {
-            let message = format!("`{}` is the only column: a null in it is an empty line, which many programs skip", column.name);
-            vec![PlanError::warning("W030", message).at(checked.config.path.span()).help("set `null`, as `null = \"NA\"`")]
-        }
-        _ => Vec::new(),
-    }
+/// What state is bound to.
+fn identity(checked: &Checked, format: &dyn Format, input: &SinkInput, columns: &[Written]) -> serde_json::Value {
+    let mut identity = format.identity();
+    identity.insert("path".to_owned(), json!(*checked.options.path));
+    identity.insert("columns".to_owned(), columns.iter().map(|c| json!([input.schema.field(c.input).name(), c.name])).collect());
+    identity.insert("time_format".to_owned(), json!(checked.options.time_format.as_ref().map_or("rfc3339", |text| text.as_str())));
+    identity.into()
 }

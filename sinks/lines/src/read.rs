@@ -1,19 +1,19 @@
 //! Stored rows, read back.
 
 use std::collections::VecDeque;
-use std::io::{Read, Take};
+use std::io::Read;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::arrow::array::RecordBatchOptions;
-use pipeline_contract::{BatchStream, DiskFile, Filter, SinkContext, StageError, async_trait};
+use pipeline_contract::{BatchStream, Filter, SinkContext, StageError, async_trait};
 use pipeline_files::{committed_len, io_error, list_files};
 
 use crate::cell::{Builder, Cell, short};
+use crate::format::{Records, ScanError};
 use crate::layout::{From, Layout};
 use crate::replace::fault;
-use crate::scan::{ScanError, Scanner};
 
 /// Rows in a batch, unless they are long.
 const ROWS: usize = 8192;
@@ -43,7 +43,7 @@ impl Span {
 
 struct Open {
     path: String,
-    scanner: Scanner<Take<Box<dyn DiskFile>>>,
+    scanner: Box<dyn Records>,
     path_cells: Vec<Cell<'static>>,
     header: bool,
     /// It is longer than what is committed, by rows of a run that goes on or by somebody's hand: what is read ends where the commit ended, and
@@ -97,7 +97,7 @@ impl Rows {
         let len = file.size().map_err(|error| io_error("look at", &path, &error))?;
         let committed = committed_len(&self.cx, &path)?.unwrap_or(len);
         self.open = Some(Open {
-            scanner: Scanner::new(file.take(committed), self.layout.style.delimiter),
+            scanner: self.layout.format.records(&self.layout.columns, Box::new(file.take(committed))),
             path_cells,
             header: !self.layout.header.is_empty(),
             growing: len > committed,
