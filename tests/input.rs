@@ -91,7 +91,9 @@ fn registry() -> Registry {
     let mut registry = Registry::new();
     registry.add(pipeline_triggers::plugins());
     registry.add(pipeline_source_coingecko::plugins());
+    registry.add(pipeline_source_file::plugins());
     registry.add(pipeline_sink_csv::plugins());
+    registry.add(pipeline_sink_jsonl::plugins());
     registry
 }
 
