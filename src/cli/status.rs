@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{App, CliError, Format, Global, exit, files, output};
 use crate::plan::Plan;
-use crate::run::{refusals, status_name};
+use crate::run::{reason, refusals, status_name};
 use crate::state::{RunRecord, TickRecord, TickStatus};
 use crate::watch::{Health, Report, Subject, age, report};
 use crate::workspace::{Lookout, csv_cell};
@@ -72,8 +72,7 @@ struct Seen {
 impl Seen {
     /// Why the last try did not fill a gap.
     fn reason(&self, gap: &Gap) -> Option<&str> {
-        let same = |refusal: &&Refusal| refusal.gap.series == gap.series && refusal.gap.from < gap.to && gap.from < refusal.gap.to;
-        self.refused.iter().find(same).map(|refusal| refusal.reason.as_str())
+        reason(&self.refused, gap)
     }
 }
 

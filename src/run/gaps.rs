@@ -51,6 +51,11 @@ pub fn refusals(store: &dyn Store) -> Result<Vec<Refusal>, StageError> {
     Ok(store.note(REFUSED)?.and_then(|note| serde_json::from_value(note).ok()).unwrap_or_default())
 }
 
+/// Why the last try did not fill a gap, where it is known.
+pub fn reason<'a>(refused: &'a [Refusal], gap: &Gap) -> Option<&'a str> {
+    refused.iter().find(|refusal| overlap(&refusal.gap, gap)).map(|refusal| refusal.reason.as_str())
+}
+
 fn overlap(one: &Gap, other: &Gap) -> bool {
     one.series == other.series && one.from < other.to && other.from < one.to
 }

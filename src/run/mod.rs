@@ -36,7 +36,7 @@ pub use advice::advice;
 pub use budget::{CreditStore, SharedBudget};
 pub use epoch::{OpenSink, Preview};
 pub use fill::Fill;
-pub use gaps::{FindMissing, Missing, refusals};
+pub use gaps::{FindMissing, Missing, reason, refusals};
 pub use ports::{RealClock, RealRandom};
 pub use quarantine::{QUARANTINE, QuarantineFile, StoredReject, adopt_quarantine};
 pub use replay::ReplayReport;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pipeline_contract::{Epoch, Gap, Ports, StageError, Trigger};
+use pipeline_contract::{Epoch, Gap, Ports, Refusal, StageError, Trigger};
 use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
@@ -35,6 +35,8 @@ pub struct Live {
     pub newest: Option<DateTime<Utc>>,
     /// The chunks of what dedupe holds that were committed since it was last looked at.
     pub changed: Vec<ChunkKey>,
+    /// What its source said it cannot fill.
+    pub refused: Vec<Refusal>,
     /// The last epoch when it was last looked at.
     pub epoch: Option<Epoch>,
     /// What is missing from what is stored; `None` when nobody said how far apart rows should be.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use pipeline_contract::StageError;
+use pipeline_contract::{Gap, StageError, rfc3339};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Asked, Named, blocking, limit};
-use crate::run::{QuarantineFile, StoredReject};
+use crate::run::{QuarantineFile, StoredReject, reason};
 use crate::serve::problem::Problem;
 use crate::serve::{Fleet, Member};
 
@@ -86,5 +86,11 @@ pub(super) struct Nothing {}
 /// Stretches of time in which rows are missing.
 pub(super) async fn gaps(Named(member): Named, Asked(Nothing {}): Asked<Nothing>) -> Json<Value> {
     let step = member.expected.step.map(|step| step.as_secs_f64());
-    Json(json!({"pipeline": &*member.name, "step_seconds": step, "gaps": member.live().gaps}))
+    let live = member.live();
+    let told = |gap: &Gap| {
+        let (from, to, why) = (rfc3339(gap.from), rfc3339(gap.to), reason(&live.refused, gap));
+        json!({"series": gap.series, "from": from, "to": to, "missing": gap.missing, "not_fillable": why})
+    };
+    let gaps = live.gaps.as_ref().map(|gaps| gaps.iter().map(told).collect::<Vec<_>>());
+    Json(json!({"pipeline": &*member.name, "step_seconds": step, "gaps": gaps}))
 }

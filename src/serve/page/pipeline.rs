@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
-use pipeline_contract::{Disk, Gap, HumanDuration, StageError, rfc3339};
+use pipeline_contract::{Disk, Gap, HumanDuration, Refusal, StageError, rfc3339};
 
 use super::chart::{self, Candle, Stretch};
 use super::html::{age, badge, command, count, counted, encoded, error, fault, instant, page, pipeline_href, run_href, scrolled, took};
@@ -13,6 +13,7 @@ use super::overview::{Seen, facts, status, under_way};
 use super::rows::{Newest, Shape, Values, plain};
 use super::{problems, rejects, strip};
 use crate::plan::drawn;
+use crate::run::reason;
 use crate::serve::{Broken, Member};
 use crate::state::{RunRecord, SplitStatus, SqliteCredits, TickStatus};
 use crate::watch::Health;
@@ -60,7 +61,7 @@ pub(super) fn render(
             @if runs.is_empty() { p.quiet { "Nothing to draw before its first run." } } @else { (strip::rows_over_time(runs)) }
         }))
         (section("last-splits", "Splits of the last run", &last_splits(member, runs.first())))
-        (section("gaps", "Gaps", &gaps(member, live.gaps.as_deref(), live.newest, now)))
+        (section("gaps", "Gaps", &gaps(member, live.gaps.as_deref(), &live.refused, live.newest, now)))
         (section("rejected", "Rejects", &rejects::section(member, disk)))
         (section("quota", "Requests", &quota(member, now)))
         section.plan aria-labelledby="plan" { h2 #plan { "Plan" } (plan(member, now)) }
@@ -212,7 +213,7 @@ fn series_name(gap: &Gap) -> String {
     gap.series.values().map(plain).collect::<Vec<_>>().join(", ")
 }
 
-fn gaps(member: &Member, gaps: Option<&[Gap]>, newest: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Markup {
+fn gaps(member: &Member, gaps: Option<&[Gap]>, refused: &[Refusal], newest: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Markup {
     let Some(gaps) = gaps else {
         return html! { p.quiet { "Not known: nobody said how far apart the rows of a series should be." } };
     };
@@ -239,14 +240,15 @@ fn gaps(member: &Member, gaps: Option<&[Gap]>, newest: Option<DateTime<Utc>>, no
         }
         (scrolled("Gaps", &html! {
             table #gap-table {
-                thead { tr { th scope="col" { "series" } th scope="col" { "first row that is missing" } th scope="col" { "first row that is there again" } th.n scope="col" { "rows" } } }
+                thead { tr { th scope="col" { "series" } th scope="col" { "first row that is missing" } th scope="col" { "first row that is there again" } th.n scope="col" { "rows" } th scope="col" { "why it stays" } } }
                 tbody {
                     @for gap in gaps.iter().rev().take(GAPS) {
-                        tr { th scope="row" { (series_name(gap)) } td { (instant(gap.from)) } td { (instant(gap.to)) } td.n { (count(gap.missing)) } }
+                        tr { th scope="row" { (series_name(gap)) } td { (instant(gap.from)) } td { (instant(gap.to)) } td.n { (count(gap.missing)) } td { (reason(refused, gap).unwrap_or_default()) } }
                     }
                 }
             }
         }))
+        (command("Ask for them", &format!("pipeline run {} --fill-gaps", member.path.display())))
         @if gaps.len() > GAPS { p.small { "And " (counted((gaps.len() - GAPS) as u64, "gap")) " more." } }
     }
 }

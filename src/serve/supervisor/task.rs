@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::notify::{Look, Notifier};
-use crate::run::{Engine, Observer, Parts, RunEvent, Stop};
+use crate::run::{Engine, Observer, Parts, RunEvent, Stop, refusals};
 use crate::serve::{Fleet, Member};
 use crate::state::Counts;
 use crate::watch::Report;
@@ -126,6 +126,8 @@ pub(super) fn refresh(fleet: &Arc<Fleet>, member: &Arc<Member>, wake: Option<&Ar
 
 async fn look(fleet: &Fleet, member: &Member) -> Result<(), StageError> {
     let mut lookout = member.lookout.lock().await;
+    let refused = refusals(member.store.as_ref())?;
+    member.update(|live| live.refused = refused);
     let epoch = member.store.last_epoch()?.map(|(epoch, _)| epoch);
     if epoch.is_some() && epoch == member.live().epoch {
         return Ok(());
