@@ -40,15 +40,20 @@ fn recipe(source: &str) -> Recipe {
 
 impl Lost {
     fn new() -> Self {
+        Self::of(recipe(PAID), "")
+    }
+
+    /// `tail` is what the name of a file of candles ends with.
+    fn of(recipe: Recipe, tail: &str) -> Self {
         let server = Server::start();
         let room = Room::new(&server).env("KEY", "CG-paid");
-        room.write(FILE, &recipe(PAID).toml());
+        room.write(FILE, &recipe.toml());
         let now = server.now();
         let to = now - now.rem_euclid(DAY) - 3 * DAY;
         let lost = Self { server, room, from: to - 10 * DAY };
         lost.room.pipeline(&["run", FILE, "--from", &rfc3339(lost.from), "--to", &rfc3339(to)]).exits(0);
         for coin in COINS {
-            let name = format!("data/raw/{coin}.csv");
+            let name = format!("data/raw/{coin}{tail}.csv");
             let gone: Vec<String> = HOLES.iter().filter(|hole| hole.0 == coin).flat_map(|(_, a, b)| *a..*b).map(|hour| lost.at(hour)).collect();
             let text = lost.room.read(&name);
             let left: String =
@@ -167,6 +172,36 @@ fn what_no_plan_keeps_is_refused_with_the_reason_and_status_knows_it() {
     lost.room.write(FILE, &recipe(PAID).toml());
     lost.room.pipeline(&["run", FILE, "--fill-gaps"]).exits(0);
     assert_eq!(lost.missing(), json!([]));
+}
+
+#[test]
+fn samples_go_into_a_file_beside_the_candles_and_say_what_they_are() {
+    let sink = "[sink]\ntype = \"csv\"\npath = \"data/raw/{coin}_{source}.csv\"\ncolumns = [\"timestamp\", \"open\", \"high\", \"low\", \"close\", \"source\"]\n";
+    let with = |source: &str| recipe(&format!("{source}\nfill_from = \"samples\"")).sink(sink);
+    let lost = Lost::of(with(PAID), "_candles");
+    let candles = COINS.map(|coin| lost.room.read(&format!("data/raw/{coin}_candles.csv")));
+    // Without a key that has a plan, and with nothing to tell samples by, it is not begun.
+    lost.room.write(FILE, &recipe(&format!("{FREE}\nfill_from = \"samples\"")).toml());
+    lost.room.pipeline(&["run", FILE, "--fill-gaps"]).exits(2).complains("E047");
+
+    lost.room.write(FILE, &with(FREE).toml());
+    lost.room.pipeline(&["run", FILE, "--fill-gaps"]).exits(0);
+    assert_eq!(COINS.map(|coin| lost.room.read(&format!("data/raw/{coin}_candles.csv"))), candles, "candles are candles");
+    for coin in COINS {
+        let text = lost.room.read(&format!("data/raw/{coin}_samples.csv"));
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("timestamp,open,high,low,close,source"));
+        let hours: Vec<i64> = HOLES.iter().filter(|hole| hole.0 == coin).flat_map(|(_, a, b)| *a..*b).collect();
+        let rows: Vec<&str> = lines.collect();
+        assert_eq!(rows.len(), hours.len(), "{text}");
+        for (row, hour) in rows.iter().zip(hours) {
+            let [at, "", "", "", close, "samples"] = row.split(',').collect::<Vec<_>>()[..] else { panic!("{row}") };
+            assert_eq!(at, lost.at(hour));
+            assert!(close.parse::<f64>().unwrap() > 0.0);
+        }
+    }
+    assert_eq!(lost.missing(), json!([]));
+    lost.room.pipeline(&["run", FILE, "--fill-gaps"]).exits(0).says("nothing is missing");
 }
 
 #[test]
