@@ -1,6 +1,6 @@
 //! The times that are held, series by series: for whoever looks for what is missing.
 
-use pipeline_contract::{StageError, instant, rfc3339};
+use pipeline_contract::StageError;
 use serde_json::{Map, Value};
 
 use super::chunk::Chunk;
@@ -27,11 +27,6 @@ pub fn series(bytes: &[u8], names: &[String]) -> Result<Map<String, Value>, Stag
         columns.insert(name.clone(), value);
     }
     if rest.is_empty() { Ok(columns) } else { Err(damaged("the name of a series is longer than its key".to_owned())) }
-}
-
-/// A timestamp as `row_json` has it.
-pub(super) fn timestamp(micros: i64) -> Value {
-    instant(micros).map_or(Value::Null, |at| rfc3339(at).into())
 }
 
 #[cfg(test)]

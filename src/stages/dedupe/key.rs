@@ -18,7 +18,7 @@ use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::NullBuffer;
-use pipeline_contract::{ColumnType, StageError, arrow};
+use pipeline_contract::{ColumnType, StageError, arrow, instant, rfc3339};
 use serde_json::Value;
 
 const NULL: u8 = 0;
@@ -111,7 +111,7 @@ pub(super) fn take(rest: &mut &[u8]) -> Option<Value> {
         }
         INTEGER => fixed().map(|bytes| i64::from_be_bytes(bytes).into()),
         FLOAT => fixed().map(|bytes| f64::from_be_bytes(bytes).into()),
-        TIMESTAMP => fixed().map(|bytes| super::held::timestamp(i64::from_be_bytes(bytes))),
+        TIMESTAMP => fixed().map(|bytes| instant(i64::from_be_bytes(bytes)).map_or(Value::Null, |at| rfc3339(at).into())),
         TEXT => {
             let (length, after) = rest.split_first_chunk::<4>()?;
             let (text, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
