@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::state::{ChunkKey, CommitFault, Counts, EpochCommit, ModelStore, RunRecord, RunStatus, SqliteStore};
+use crate::watch::{Coverage, Expected, Found};
 
 rows! {
     struct Candle {
@@ -457,6 +458,44 @@ proptest! {
                     known = committed.clone();
                 }
             }
+        }
+    }
+}
+
+proptest! {
+    // What is found chunk by chunk, as they change, is what is found in all rows at once.
+    #[test]
+    fn what_is_missing_is_found_the_same_from_chunks_and_from_rows(
+        epochs in prop::collection::vec(prop::collection::vec((0..3_usize, 0..3000_i64), 1..40), 1..6),
+    ) {
+        let coins = ["bitcoin", "ethereum", ""];
+        let mut rig = Rig::new(&SERIES, OnConflict::KeepFirst);
+        let step = Some(std::time::Duration::from_secs(3600));
+        let expected = Expected { step, series: vec!["coin".to_owned()], time: Some("time".to_owned()), ..Expected::default() };
+        let mut watching = Coverage::new(&expected);
+        watching.load(rig.store.as_ref()).unwrap();
+        let mut model: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
+        for rows in epochs {
+            rig.apply(&rows.iter().map(|(coin, hour)| candle(0, coins[*coin], *hour, 1.0)).collect::<Vec<_>>());
+            let changed: Vec<ChunkKey> = rig.deduper.changes().chunks.into_iter().map(|(key, _)| key).collect();
+            rig.commit();
+            for (coin, hour) in rows {
+                let times = model.entry(coin).or_default();
+                if !times.contains(&hour_of(hour).timestamp_micros()) {
+                    times.push(hour_of(hour).timestamp_micros());
+                }
+            }
+            watching.touch(rig.store.as_ref(), &changed).unwrap();
+            let mut anew = Coverage::new(&expected);
+            anew.load(rig.store.as_ref()).unwrap();
+            let named = |coin: &usize| serde_json::Map::from_iter([("coin".to_owned(), coins[*coin].into())]);
+            let by_series = |mut found: Found| {
+                found.gaps.iter_mut().for_each(|gaps| gaps.sort_by_key(|gap| (gap.from, gap.series["coin"].as_str().map(str::to_owned))));
+                found
+            };
+            let plain = by_series(anew.found_in(model.iter().map(|(coin, times)| (named(coin), times.clone())).collect()));
+            prop_assert_eq!(&by_series(watching.found().unwrap()), &plain);
+            prop_assert_eq!(&by_series(anew.found().unwrap()), &plain);
         }
     }
 }
