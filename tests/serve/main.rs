@@ -9,4 +9,5 @@ mod answers;
 mod changes;
 mod documented;
 mod numbers;
+mod panics;
 mod served;
