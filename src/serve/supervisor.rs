@@ -97,6 +97,8 @@ pub struct Supervisor<'a> {
     /// What is wrong with the folder itself: said once.
     trouble: Option<String>,
     looks: u32,
+    /// What has faults is to be looked at again, whether or not a file has changed.
+    again: bool,
     tasks: JoinSet<Done>,
     names: HashMap<Id, Arc<str>>,
 }
@@ -117,6 +119,7 @@ impl<'a> Supervisor<'a> {
             looked: None,
             trouble: None,
             looks: 0,
+            again: false,
             tasks: JoinSet::new(),
             names: HashMap::new(),
         }
@@ -160,7 +163,7 @@ impl<'a> Supervisor<'a> {
             Ok(look) => {
                 self.trouble = None;
                 let stands = self.loaded.is_none() || self.looked.as_ref() == Some(&look);
-                if stands && self.loaded.as_ref() != Some(&look) {
+                if stands && (std::mem::take(&mut self.again) || self.loaded.as_ref() != Some(&look)) {
                     self.change(&look);
                     self.loaded = Some(look.clone());
                 }
@@ -227,6 +230,10 @@ impl<'a> Supervisor<'a> {
             slot.version = next;
         }
         let Some(slot) = self.slots.get(name) else { return };
+        // Under its old name it still ends its run, perhaps in the same places.
+        if self.slots.values().any(|other| other.gone && other.version.path() == slot.version.path()) {
+            return self.set_phase(name, Phase::Waiting(Instant::now()));
+        }
         let plan = match self.wire(&slot.version) {
             Ok(plan) => plan,
             Err(refused) => return self.fall(name, &refused),
@@ -358,6 +365,8 @@ impl<'a> Supervisor<'a> {
     fn remove(&mut self, name: &Arc<str>) {
         tracing::info!(pipeline = %name, "removed");
         self.slots.remove(name);
+        // What it was in the way of may be well now.
+        self.again = true;
         self.fleet.remove(name);
         self.fleet.metrics.forget(name);
     }

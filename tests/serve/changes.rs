@@ -120,6 +120,35 @@ fn an_edit_waits_for_the_run_that_goes_on_and_cuts_nothing() {
 }
 
 #[test]
+fn what_takes_the_name_or_the_place_of_another_waits_until_that_has_ended_its_run() {
+    let server = Server::start();
+    let late = || Reply::Late(std::time::Duration::from_secs(5));
+    server.fault(On::ohlc("bitcoin").times(1), late()).fault(On::ohlc("ethereum").times(1), late());
+    let room = Room::new(&server);
+    let patient = |name: &str, coin: &str| recipe(name, coin).http("timeout = \"20s\"\nretries = 0\nrequests_per_minute = 100000").toml();
+    write(&room, "a", &patient("a", "bitcoin"));
+    write(&room, "b", &patient("b", "ethereum"));
+    let mut served = Served::start(&room);
+    served.wait_for("both runs are under way", |_| server.count("ohlc") == 2);
+    // One gets a new name; another goes, and a file that writes to its place comes.
+    write(&room, "a", &patient("c", "bitcoin"));
+    std::fs::remove_file(room.path("pipelines/b.toml")).unwrap();
+    write(&room, "d", &patient("b", "ethereum").replace("name = \"b\"", "name = \"d\""));
+    served.wait_for("the newcomer is told of the place", |served| served.reason("d").contains("two pipelines write to data/b/{coin_id}.csv"));
+    assert_eq!(server.count("ohlc"), 2, "neither has begun: {}", served.log());
+    served.wait_for_runs("c", 1);
+    served.wait_for_runs("d", 1);
+    let lines = served.lines();
+    let place = |what: &str, name: &str| {
+        let of = |line: &serde_json::Value| line["pipeline"] == *name || line["span"]["pipeline"] == *name;
+        lines.iter().position(|line| line["message"] == *what && of(line)).unwrap_or_else(|| panic!("{what} of {name}: {}", served.log()))
+    };
+    assert!(place("run finished", "a") < place("run started", "c"));
+    assert!(place("run finished", "b") < place("run started", "d"));
+    assert_eq!(served.get("/health?pipeline=a").status, 404);
+}
+
+#[test]
 fn pipelines_with_one_host_and_key_share_its_budget() {
     let server = Server::start();
     let room = Room::new(&server);

@@ -160,7 +160,7 @@ impl Served {
     /// Sends bytes as they are.
     #[track_caller]
     pub fn raw(&self, bytes: &[u8]) -> Got {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let mut stream = TcpStream::connect(&self.address).unwrap_or_else(|error| panic!("{error}: {}", self.log()));
         stream.set_read_timeout(Some(HARD_LIMIT)).unwrap();
         // Who is refused early may not be listened to any more.
         let _ = stream.write_all(bytes);

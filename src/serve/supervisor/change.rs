@@ -77,8 +77,13 @@ impl Supervisor<'_> {
     fn against_each_other(&mut self, candidates: &mut Vec<Candidate>) {
         loop {
             let replaced = |path: &PathBuf| candidates.iter().any(|candidate| candidate.path == *path);
-            let runs: Vec<&Version> = self.slots.values().filter(|slot| !slot.gone).map(|slot| slot.next.as_ref().unwrap_or(&slot.version)).collect();
-            let runs: Vec<&Version> = runs.into_iter().filter(|version| !replaced(version.path())).collect();
+            // One that is gone and ends its run still writes to its places, unless it is the one that somebody takes over from.
+            let ends = |name: &Arc<str>, slot: &Slot| {
+                matches!(slot.phase, Phase::Running(_) | Phase::Opening) && candidates.iter().all(|candidate| candidate.name != *name)
+            };
+            let stays = |slot: &Slot| !slot.gone && !replaced(slot.next.as_ref().unwrap_or(&slot.version).path());
+            let runs = self.slots.iter().filter(|(name, slot)| stays(slot) || (slot.gone && ends(name, slot)));
+            let runs: Vec<&Version> = runs.map(|(_, slot)| slot.next.as_ref().unwrap_or(&slot.version)).collect();
             // Faults go to the later one.
             let mut facts: Vec<(PathBuf, &Facts)> = runs.iter().map(|version| (version.path().clone(), &version.facts)).collect();
             facts.extend(candidates.iter().map(|candidate| (candidate.path.clone(), &candidate.loaded.facts)));
