@@ -221,6 +221,13 @@ fn decimal(micros: i64, unit: i64, out: &mut Vec<u8>) {
 }
 
 fn from_decimal(text: &[u8], unit: i64) -> Option<i64> {
+    // Digits alone, and so few that they fit.
+    if (1..=18).contains(&text.len()) {
+        let digits = text.iter().try_fold(0_i64, |n, sign| sign.is_ascii_digit().then(|| n * 10 + i64::from(sign - b'0')));
+        if let Some(n) = digits {
+            return n.checked_mul(unit);
+        }
+    }
     let point = text.iter().position(|sign| *sign == b'.');
     let (whole, part) = point.map_or((text, &[][..]), |at| (&text[..at], &text[at + 1..]));
     let mut micros = lexical_core::parse::<i64>(whole).ok()?.checked_mul(unit)?;

@@ -385,9 +385,7 @@ impl EpochWriter {
         }
         let name = self.split_names.get(split).map_or("", String::as_str);
         if let Some(quarantine) = &mut self.quarantine {
-            for staged in rejects {
-                quarantine.add(&Rejected::new(&self.run_id, name, staged))?;
-            }
+            quarantine.add(rejects.iter().map(|staged| Rejected::new(&self.run_id, name, staged)))?;
         }
         Ok(())
     }

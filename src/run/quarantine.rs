@@ -106,16 +106,26 @@ impl Quarantine {
         self.files.recover(recovery, &[Root { dir, depth: 0 }])
     }
 
-    pub(crate) fn add(&mut self, rejected: &Rejected) -> Result<(), StageError> {
-        let hash = rejected.0.hash();
-        if self.seen.contains(&hash) || self.store.rejects(&[hash])?.first().is_some_and(Option::is_some) {
+    /// Adds rejects, of which those that are kept already are left out: the store is asked once for all of them.
+    pub(crate) fn add(&mut self, rejected: impl IntoIterator<Item = Rejected>) -> Result<(), StageError> {
+        let rejected: Vec<(RejectHash, Rejected)> = rejected.into_iter().map(|rejected| (rejected.0.hash(), rejected)).collect();
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let known = self.store.rejects(&rejected.iter().map(|(hash, _)| *hash).collect::<Vec<_>>())?;
+        let new = rejected.iter().zip(known).filter(|(_, known)| known.is_none());
+        new.map(|((hash, rejected), _)| self.add_one(*hash, rejected)).collect()
+    }
+
+    fn add_one(&mut self, hash: RejectHash, rejected: &Rejected) -> Result<(), StageError> {
+        if self.seen.contains(&hash) {
             return Ok(());
         }
         let mut line =
             serde_json::to_vec(&rejected.0).map_err(|error| StageError::developer(format!("a reject cannot be written as JSON: {error}")))?;
         line.push(b'\n');
         if line.len() as u64 > LONGEST_LINE {
-            return self.add(&rejected.shortened(line.len()));
+            return self.add([rejected.shortened(line.len())]);
         }
         self.files.append(&slashed(&self.path), b"", &line)?;
         self.seen.insert(hash);

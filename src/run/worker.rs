@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Split, StageError, Transform, TransformRun};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::stages::validate::Validator;
 
 /// How often a split is opened at most: once, and once more.
 const ATTEMPTS: u32 = 2;
-/// How many chunks a split may be ahead of the one whose turn it is.
-const AHEAD: usize = 4;
+/// How many chunks a split may be ahead of the one whose turn it is ...
+const AHEAD: usize = 64;
+/// ... and how many bytes of them: about the rows of an epoch, so that reading goes on while one is stored.
+const AHEAD_BYTES: usize = 8 << 20;
 /// The wait before a split is opened again when the far side did not say.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,7 +43,8 @@ pub(crate) struct Chunk {
 /// What a worker says.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Chunk(Chunk),
+    /// Rows, and the room that they take until they are received.
+    Chunk(Chunk, OwnedSemaphorePermit),
     /// Everything that was sent and not passed on is void: the split starts again.
     Restart,
     Done,
@@ -76,6 +79,7 @@ impl Worker {
     /// Starts reading a split, from its start or after `resume`.
     pub(crate) fn start(index: usize, split: Split, resume: Option<Position>, route: Route, run: RunContext) -> Self {
         let (sender, messages) = mpsc::channel(AHEAD);
+        let sender = Sender { messages: sender, room: Arc::new(Semaphore::new(AHEAD_BYTES)) };
         let attempts = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&attempts);
         let took = Arc::new(OnceLock::new());
@@ -85,20 +89,32 @@ impl Worker {
             let last = work(&split, resume, &route, &run, &sender, &count).await;
             let _ = over.set(run.ports.clock.monotonic().saturating_sub(began));
             // Nobody listens when the run has ended: then there is nothing to say.
-            let _ = sender.send(last).await;
+            let _ = sender.messages.send(last).await;
         });
         Self { index, messages, attempts, took, task }
     }
 }
 
-async fn work(
-    split: &Split,
-    mut resume: Option<Position>,
-    route: &Route,
-    run: &RunContext,
-    sender: &mpsc::Sender<Message>,
-    attempts: &AtomicU32,
-) -> Message {
+/// Where a worker's messages go.
+struct Sender {
+    messages: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+}
+
+impl Sender {
+    /// Sends rows, once there is room for them; `None` when nobody listens any more.
+    async fn chunk(&self, chunk: Chunk) -> Option<()> {
+        // One that is larger than all the room waits until it is alone.
+        let bytes = chunk.batch.get_array_memory_size().clamp(1, AHEAD_BYTES);
+        let room = tokio::select! {
+            room = Arc::clone(&self.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) => room.ok()?,
+            () = self.messages.closed() => return None,
+        };
+        self.messages.send(Message::Chunk(chunk, room)).await.ok()
+    }
+}
+
+async fn work(split: &Split, mut resume: Option<Position>, route: &Route, run: &RunContext, sender: &Sender, attempts: &AtomicU32) -> Message {
     let resumable = route.source.capabilities().resumable;
     let mut stages = Stages::new(route, split);
     loop {
@@ -116,7 +132,7 @@ async fn work(
         run.ports.clock.sleep(pause).await;
         if !resumable {
             stages = Stages::new(route, split);
-            if sender.send(Message::Restart).await.is_err() {
+            if sender.messages.send(Message::Restart).await.is_err() {
                 return Message::Failed(error);
             }
         }
@@ -134,7 +150,7 @@ async fn read_split(
     stages: &mut Stages,
     route: &Route,
     run: &RunContext,
-    sender: &mpsc::Sender<Message>,
+    sender: &Sender,
 ) -> Result<(), StageError> {
     let gone = || StageError::developer("the run ended while the split was read");
     let mut reader = route.source.open(split, resume.clone(), run).await?;
@@ -147,10 +163,10 @@ async fn read_split(
             *resume = Some(read.position.clone());
             chunk.position = Some(read.position);
         }
-        sender.send(Message::Chunk(chunk)).await.map_err(|_| gone())?;
+        sender.chunk(chunk).await.ok_or_else(gone)?;
     }
     if let Some(chunk) = stages.finish()? {
-        sender.send(Message::Chunk(chunk)).await.map_err(|_| gone())?;
+        sender.chunk(chunk).await.ok_or_else(gone)?;
     }
     Ok(())
 }

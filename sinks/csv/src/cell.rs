@@ -74,7 +74,7 @@ impl Style {
             }
             Column::Bool(column) => out.extend_from_slice(if column.value(row) { b"true" } else { b"false" }),
             Column::Int(column) => out.extend_from_slice(itoa::Buffer::new().format(column.value(row)).as_bytes()),
-            Column::Float(column) => out.extend_from_slice(zmij::Buffer::new().format(column.value(row)).as_bytes()),
+            Column::Float(column) => float(column.value(row), out),
             Column::Time(column) => possible = self.time.write(column.value(row), out),
         }
         // Only a null text that looks like a number, or a time format with delimiters, makes this needed.
@@ -83,6 +83,58 @@ impl Style {
         }
         possible
     }
+}
+
+/// Writes a number as the shortest text that is read back as it, as `zmij` has it.
+#[inline]
+fn float(value: f64, out: &mut Vec<u8>) {
+    if !few_decimals(value, out) {
+        out.extend_from_slice(zmij::Buffer::new().format(value).as_bytes());
+    }
+}
+
+/// Writes a number with few decimals, as prices have; false, and nothing written, when it has more. Of at most 15 digits no two decimals are
+/// one float, so the only one of them that is read back as `value` is the shortest.
+#[inline]
+fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
+    let size = value.abs();
+    let (scale, decimals) = match size {
+        1e-3..1e7 => (100_000_000_u64, 8),
+        1e7..1e11 => (10_000, 4),
+        // Zero, too small or too large to be written without an exponent, or no number.
+        _ => return false,
+    };
+    let scaled = (size * scale as f64 + 0.5) as u64;
+    if scaled as f64 / scale as f64 != size {
+        return false;
+    }
+    let (mut whole, mut part) = (scaled / scale, scaled % scale);
+    let mut text = [b'0'; 24];
+    let mut end = text.len();
+    let point = end - decimals - 1;
+    text[point] = b'.';
+    for at in (point + 1..end).rev() {
+        text[at] = b'0' + (part % 10) as u8;
+        part /= 10;
+    }
+    while end > point + 2 && text[end - 1] == b'0' {
+        end -= 1;
+    }
+    let mut start = point;
+    loop {
+        start -= 1;
+        text[start] = b'0' + (whole % 10) as u8;
+        whole /= 10;
+        if whole == 0 {
+            break;
+        }
+    }
+    if value < 0.0 {
+        start -= 1;
+        text[start] = b'-';
+    }
+    out.extend_from_slice(&text[start..end]);
+    true
 }
 
 /// A cell as it stands in a file.
@@ -127,5 +179,56 @@ impl<'a> Raw<'a> {
             }
         };
         value.ok_or_else(|| format!("`{}` is not {}", short(&String::from_utf8_lossy(self.bytes)), ty.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(value: f64) -> String {
+        let mut out = Vec::new();
+        float(value, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_at_the_edges_are_written_as_the_shortest_text() {
+        for value in [
+            0.0,
+            -0.0,
+            1.0,
+            -1.5,
+            0.001,
+            0.000_999_99,
+            9_999_999.999_999_99,
+            1e7,
+            1e7 + 0.0001,
+            1e11,
+            1e16,
+            1e-7,
+            0.1 + 0.2,
+            f64::NAN,
+            -f64::INFINITY,
+        ] {
+            assert_eq!(written(value), zmij::Buffer::new().format(value));
+        }
+        let mut out = Vec::new();
+        assert!(few_decimals(54_253.737_4, &mut out) && few_decimals(14_463_682.34, &mut out) && few_decimals(-0.025, &mut out));
+        assert_eq!(out, b"54253.737414463682.34-0.025");
+        assert!(!few_decimals(0.1 + 0.2, &mut out));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn numbers_are_written_as_the_shortest_text(
+            value in prop_oneof![any::<f64>(), 1e-4..1e12, (-1_000_000_000_000_000_i64..1_000_000_000_000_000, 0..16).prop_map(|(n, e)| n as f64 / 10_f64.powi(e))],
+        ) {
+            let text = written(value);
+            prop_assert_eq!(text.as_str(), zmij::Buffer::new().format(value));
+        }
     }
 }

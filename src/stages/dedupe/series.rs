@@ -11,6 +11,9 @@ use super::keyed::place_id;
 use super::layout::{Layout, NOWHERE, Place, Rows, Seen};
 use crate::state::{ChunkKey, DedupeChanges, Store};
 
+/// Looked up for every row: the standard library's hash costs several times what this one does.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// The name under which the store keeps the width of a chunk, in microseconds.
 const WIDTH: &str = "chunk_width_us";
 
@@ -58,9 +61,9 @@ pub(super) struct Series {
     /// The width of a chunk; `None` until it is asked for.
     width: Option<i64>,
     width_stored: bool,
-    ids: HashMap<Arc<[u8]>, u32>,
+    ids: Map<Arc<[u8]>, u32>,
     names: Vec<Arc<[u8]>>,
-    index: HashMap<(u32, i64), u32>,
+    index: Map<(u32, i64), u32>,
     slots: Vec<Slot>,
     changed: Vec<u32>,
     /// The weight of all slots that are not changed, and how much of it is too much.
@@ -80,9 +83,9 @@ impl Series {
         Self {
             width: None,
             width_stored: false,
-            ids: HashMap::new(),
+            ids: Map::default(),
             names: Vec::new(),
-            index: HashMap::new(),
+            index: Map::default(),
             slots: Vec::new(),
             changed: Vec::new(),
             clean: 0,
@@ -171,8 +174,8 @@ impl Series {
     fn retain(&mut self, keep: impl Fn(&Slot) -> bool) {
         let names = std::mem::take(&mut self.names);
         let slots = std::mem::take(&mut self.slots);
-        self.ids = HashMap::new();
-        self.index = HashMap::new();
+        self.ids = Map::default();
+        self.index = Map::default();
         self.changed = Vec::new();
         self.clean = 0;
         for mut slot in slots.into_iter().filter(keep) {
@@ -222,7 +225,7 @@ impl Layout for Series {
         self.batch += 1;
         let mut places = Vec::with_capacity(rows.len);
         let mut wanted: Vec<(u32, i64)> = Vec::new();
-        let mut coming: HashMap<(u32, i64), u32> = HashMap::new();
+        let mut coming: Map<(u32, i64), u32> = Map::default();
         let mut last = ((u32::MAX, 0), 0);
         for (series, time) in series.iter().zip(times) {
             let Some(series) = series else {

@@ -70,15 +70,16 @@ impl Prices {
     /// The rows that break `low <= least(open, close) AND high >= greatest(open, close) AND low <= high`, and which part of it.
     pub(super) fn envelope(&self, batch: &RecordBatch) -> Result<Vec<Broken>, StageError> {
         let [open, high, low, close] = [self.open.of(batch)?, self.high.of(batch)?, self.low.of(batch)?, self.close.of(batch)?];
-        if let (Some(open), Some(high), Some(low), Some(close)) = (open.plain(), high.plain(), low.plain(), close.plain()) {
-            let rows = open.iter().zip(high).zip(low).zip(close);
-            // No branches: this answers for a batch that is all good. It implies low <= high.
-            if rows.fold(true, |all, (((o, h), l), c)| all & (l <= o) & (l <= c) & (h >= o) & (h >= c)) {
-                return Ok(Vec::new());
+        let suspects: Vec<usize> = match (open.plain(), high.plain(), low.plain(), close.plain()) {
+            (Some(open), Some(high), Some(low), Some(close)) => {
+                let rows = open.iter().zip(high).zip(low).zip(close).enumerate();
+                // It implies low <= high.
+                rows.filter(|(_, (((o, h), l), c))| !((l <= o) & (l <= c) & (h >= o) & (h >= c))).map(|(row, _)| row).collect()
             }
-        }
+            _ => (0..batch.num_rows()).collect(),
+        };
         let mut broken = Vec::new();
-        for row in 0..batch.num_rows() {
+        for row in suspects {
             let (open, high, low, close) = (open.at(row), high.at(row), low.at(row), close.at(row));
             let least = extreme(open, close, f64::min);
             let greatest = extreme(open, close, f64::max);
@@ -106,11 +107,16 @@ impl Prices {
             numbers.push((column, column.of(batch)?));
         }
         let good = |x: f64| x > 0.0 && x < f64::INFINITY;
-        if numbers.iter().all(|(_, numbers)| numbers.plain().is_some_and(|values| values.iter().fold(true, |all, x| all & good(*x)))) {
-            return Ok(Vec::new());
-        }
+        let plain: Option<Vec<&[f64]>> = numbers.iter().map(|(_, numbers)| numbers.plain()).collect();
+        let suspects: Vec<usize> = match plain.as_deref() {
+            Some([open, high, low, close]) => {
+                let rows = open.iter().zip(*high).zip(*low).zip(*close).enumerate();
+                rows.filter(|(_, (((o, h), l), c))| !(good(**o) & good(**h) & good(**l) & good(**c))).map(|(row, _)| row).collect()
+            }
+            _ => (0..batch.num_rows()).collect(),
+        };
         let mut broken = Vec::new();
-        for row in 0..batch.num_rows() {
+        for row in suspects {
             let bad = numbers.iter().find_map(|(column, numbers)| numbers.at(row).filter(|x| !good(*x)).map(|x| (column, x)));
             if let Some((column, x)) = bad {
                 let why = if x.is_finite() { "is not above 0" } else { "is not a finite number" };
