@@ -111,7 +111,7 @@ impl Drive<'_> {
                 }
             };
             match message {
-                Some(Message::Chunk(chunk, _)) => {
+                Some(Message::Chunk { chunk, .. }) => {
                     if self.settings.on_reject == OnReject::Fail
                         && let Some(first) = chunk.rejects.first()
                     {

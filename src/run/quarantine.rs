@@ -113,8 +113,8 @@ impl Quarantine {
             return Ok(());
         }
         let known = self.store.rejects(&rejected.iter().map(|(hash, _)| *hash).collect::<Vec<_>>())?;
-        let new = rejected.iter().zip(known).filter(|(_, known)| known.is_none());
-        new.map(|((hash, rejected), _)| self.add_one(*hash, rejected)).collect()
+        let mut new = rejected.iter().zip(known).filter(|(_, known)| known.is_none());
+        new.try_for_each(|((hash, rejected), _)| self.add_one(*hash, rejected))
     }
 
     fn add_one(&mut self, hash: RejectHash, rejected: &Rejected) -> Result<(), StageError> {

@@ -228,7 +228,8 @@ mod tests {
             value in prop_oneof![any::<f64>(), 1e-4..1e12, (-1_000_000_000_000_000_i64..1_000_000_000_000_000, 0..16).prop_map(|(n, e)| n as f64 / 10_f64.powi(e))],
         ) {
             let text = written(value);
-            prop_assert_eq!(text.as_str(), zmij::Buffer::new().format(value));
+            let mut buffer = zmij::Buffer::new();
+            prop_assert_eq!(text.as_str(), buffer.format(value));
         }
     }
 }
