@@ -111,7 +111,8 @@ impl Drive<'_> {
                 }
             };
             match message {
-                Some(Message::Chunk { chunk, .. }) => {
+                Some(Message::Chunk { chunk, room }) => {
+                    drop(room);
                     if self.settings.on_reject == OnReject::Fail
                         && let Some(first) = chunk.rejects.first()
                     {

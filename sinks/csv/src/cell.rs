@@ -213,7 +213,8 @@ mod tests {
             f64::NAN,
             -f64::INFINITY,
         ] {
-            assert_eq!(written(value), zmij::Buffer::new().format(value));
+            let mut buffer = zmij::Buffer::new();
+            assert_eq!(written(value), buffer.format(value));
         }
         let mut out = Vec::new();
         assert!(few_decimals(54_253.737_4, &mut out) && few_decimals(14_463_682.34, &mut out) && few_decimals(-0.025, &mut out));
@@ -227,8 +228,7 @@ mod tests {
         fn numbers_are_written_as_the_shortest_text(
             value in prop_oneof![any::<f64>(), 1e-4..1e12, (-1_000_000_000_000_000_i64..1_000_000_000_000_000, 0..16).prop_map(|(n, e)| n as f64 / 10_f64.powi(e))],
         ) {
-            let text = written(value);
-            let mut buffer = zmij::Buffer::new();
+            let (text, mut buffer) = (written(value), zmij::Buffer::new());
             prop_assert_eq!(text.as_str(), buffer.format(value));
         }
     }
