@@ -46,7 +46,7 @@ pub(crate) enum Message {
     /// Rows, and the room that they take until they are received.
     Chunk {
         chunk: Chunk,
-        _room: OwnedSemaphorePermit,
+        room: OwnedSemaphorePermit,
     },
     /// Everything that was sent and not passed on is void: the split starts again.
     Restart,
@@ -113,7 +113,7 @@ impl Sender {
             room = Arc::clone(&self.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) => room.ok()?,
             () = self.messages.closed() => return None,
         };
-        self.messages.send(Message::Chunk { chunk, _room: room }).await.ok()
+        self.messages.send(Message::Chunk { chunk, room }).await.ok()
     }
 }
 
