@@ -6,10 +6,6 @@ use std::sync::Arc;
 use pipeline::cli::App;
 use pipeline_contract::Transport;
 
-/// Rows are made on one thread and let go on another: the C library's allocator keeps what they took.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let app = App::new(transport());
     #[cfg(feature = "triggers")]

@@ -155,8 +155,6 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     let known = version(&connection)?.is_some();
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // A chunk of keys is saved anew in epoch after epoch: 16 MB of log (the default is 4) take several of them before they are copied over.
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     connection.set_prepared_statement_cache_capacity(64);
     if !known {
         let create = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
