@@ -143,8 +143,6 @@ impl Drive<'_> {
     }
 
     async fn pass(&mut self, split: usize, chunks: Vec<Chunk>, complete: bool) -> Result<(), SplitEnd> {
-        // What was just woken waits on this thread, where no other can take it: it goes first, and this is what another takes over.
-        tokio::task::yield_now().await;
         let item = Passed { split, chunks, complete, replays: None };
         let lost = match self.writer.pass(item).await {
             Ok(_) => return self.check_limits(),
