@@ -9,7 +9,7 @@ use backon::Retryable;
 use bytes::Bytes;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, Mask, PlanError, RunContext, Secret, StageError};
+use pipeline_contract::{Act, BudgetLimits, BudgetScope, Category, Demand, Mask, PlanError, RunContext, Secret, StageError, is_this_machine};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
@@ -18,7 +18,6 @@ use crate::classify::{Classifier, Response, by_fault, by_status, hint_of};
 use crate::config::HttpConfig;
 use crate::exchange::{Failed, exchange, seconds, size};
 use crate::hints::wait_hint;
-use crate::host::is_this_machine;
 use crate::transport::ConnectTimeout;
 
 /// No run is held up longer than this by one wait, whatever the far side asks for: the run ends and the next tick tries again.

@@ -11,7 +11,6 @@ mod client;
 mod config;
 mod exchange;
 mod hints;
-mod host;
 mod transport;
 
 pub use classify::{Classifier, Response, excerpt};

@@ -7,12 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pipeline_contract::{Body, Transport, TransportError, TransportFault, async_trait};
+use pipeline_contract::{Body, Transport, TransportError, TransportFault, async_trait, is_this_machine};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Url};
 
 use crate::exchange::seconds;
-use crate::host::is_this_machine;
 
 /// How long a request may take to connect: an extension of the request, as [`Transport::send`] knows one time alone.
 #[derive(Clone, Copy, Debug)]

@@ -38,16 +38,7 @@ pub(crate) async fn main(app: &App, global: &Global, args: &StatusArgs) -> Resul
         let limit = args.limit.unwrap_or(if args.format == Format::Json { usize::MAX } else { 5 });
         let (runs, ticks) = (store.runs(limit)?, store.ticks(limit)?);
         let found = Lookout::new(&plan).look_or_read(&plan, &store, &ports, &files::state_dir(global, &plan.parts.name), &[]).await?;
-        let subject = Subject {
-            name: &plan.parts.name,
-            store: store.as_ref(),
-            trigger: plan.parts.trigger.as_ref(),
-            expected: &plan.expected,
-            newest: found.newest,
-            gaps: found.gaps.as_deref(),
-            fault: None,
-            down: false,
-        };
+        let subject = Subject::of(&plan.parts.name, store.as_ref(), plan.parts.trigger.as_ref(), &plan.expected, &found);
         let seen = Seen { report: report(&subject, Utc::now())?, gaps: found.gaps.unwrap_or_default(), refused: refusals(store.as_ref())? };
         worst = worst.max(seen.report.status);
         match args.format {

@@ -79,16 +79,7 @@ impl Look for Watcher {
             Some(twin) => lookout.look_or_read(twin, &self.store, &self.ports, &self.state_dir, &changed).await?,
             None => lookout.look(self.store.as_ref(), &changed)?,
         };
-        let subject = Subject {
-            name: &self.name,
-            store: self.store.as_ref(),
-            trigger: self.trigger.as_ref(),
-            expected: &self.expected,
-            newest: found.newest,
-            gaps: found.gaps.as_deref(),
-            fault: None,
-            down: false,
-        };
+        let subject = Subject::of(&self.name, self.store.as_ref(), self.trigger.as_ref(), &self.expected, &found);
         report(&subject, self.ports.clock.now())
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use pipeline_contract::{ConfigTable, HumanDuration, PlanError, Spanned, parse_partial};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::stages::values::read_instant;
 use crate::watch::Accepted;
 
 /// `[expect]`: how fresh and how complete what is stored should be.
@@ -70,8 +71,7 @@ impl ExpectConfig {
 }
 
 fn instant(name: &str, text: &Spanned<String>, faults: &mut Vec<PlanError>) -> Option<DateTime<Utc>> {
-    let at = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).ok();
-    let at = at.or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|date| date.and_time(NaiveTime::MIN).and_utc()));
+    let at = read_instant(text);
     if at.is_none() {
         let fault = text.error("E012", format!("`{name}`: \"{}\" is not a time", text.escape_debug()));
         faults.push(fault.help("write it as \"2026-05-19\" or \"2026-05-19T15:00:00Z\""));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Uri;
-use pipeline_contract::{ConfigTable, HumanDuration, PlanError, Secret, Spanned, parse_partial};
+use pipeline_contract::{ConfigTable, HumanDuration, PlanError, Secret, Spanned, is_this_machine, parse_partial};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -57,11 +57,6 @@ impl NotifyDef {
         let url = def.url.into_inner();
         (Some(Target { url, host, token: def.token.filter(|token| !token.is_empty()), shape, on, quiet: def.quiet.0 }), faults)
     }
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let address: Result<std::net::IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The host of a webhook, or what is wrong with its URL, without showing it.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Event, Memory, News, Target, decide, shape};
 use crate::state::Store;
-use crate::watch::{Health, Report};
+use crate::watch::Report;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -113,17 +113,7 @@ impl Notifier {
     /// # Errors
     /// For each target whether it arrived.
     pub async fn try_out(&self, pipeline: &str) -> Vec<(String, Result<(), StageError>)> {
-        let report = Report {
-            pipeline: pipeline.to_owned(),
-            status: Health::Healthy,
-            reasons: Vec::new(),
-            last_run: None,
-            last_success: None,
-            consecutive_failures: 0,
-            next_tick: None,
-            data: None,
-            gaps: None,
-        };
+        let report = Report { pipeline: pipeline.to_owned(), ..Report::default() };
         let message = format!("a test, sent by hand at {}: messages arrive", rfc3339(self.ports.clock.now()));
         let mut outcomes = Vec::new();
         for target in &self.targets {

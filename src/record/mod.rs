@@ -23,3 +23,6 @@ pub use format::{Head, RecordError};
 pub use recorder::Recorder;
 pub use replayer::Recording;
 pub use tally::{Asked, Tally};
+
+pub(crate) use replayer::NoBudget;
+pub(crate) use tally::host_of;

@@ -167,7 +167,7 @@ impl Body for KeptBody {
 }
 
 /// Nothing is sent, so nothing is spent and nothing waits.
-struct NoBudget;
+pub(crate) struct NoBudget;
 
 #[async_trait]
 impl Budget for NoBudget {

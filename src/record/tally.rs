@@ -49,6 +49,12 @@ impl Tally {
     }
 }
 
+/// The host of a request, with its port where one is named and without who asks.
+pub(crate) fn host_of<T>(request: &http::Request<T>) -> String {
+    let authority = request.uri().authority().map_or("", http::uri::Authority::as_str);
+    authority.rsplit('@').next().unwrap_or_default().to_owned()
+}
+
 struct Counted {
     tally: Tally,
     inner: Arc<dyn Transport>,
@@ -57,8 +63,7 @@ struct Counted {
 #[async_trait]
 impl Transport for Counted {
     async fn send(&self, request: http::Request<Bytes>, timeout: Duration) -> Result<http::Response<Box<dyn Body>>, TransportError> {
-        let authority = request.uri().authority().map_or("", http::uri::Authority::as_str);
-        let host = authority.rsplit('@').next().unwrap_or_default().to_owned();
+        let host = host_of(&request);
         self.tally.note(&host, |asked| asked.sent += 1);
         let answer = self.inner.send(request, timeout).await;
         if let Ok(answer) = &answer {

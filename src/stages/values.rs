@@ -1,6 +1,6 @@
 //! Cells in words, and words as cells.
 
-use chrono::{DateTime, NaiveDate, NaiveTime};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use pipeline_contract::arrow::Array;
 use pipeline_contract::arrow::array::cast::AsArray;
 use pipeline_contract::arrow::array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
@@ -55,6 +55,12 @@ pub(crate) fn read_timestamp(text: &str) -> Option<i64> {
         return Some(date.and_time(NaiveTime::MIN).and_utc().timestamp_micros());
     }
     Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
+}
+
+/// An instant as people write it into a pipeline file or a command: RFC 3339, or a date in UTC.
+pub(crate) fn read_instant(text: &str) -> Option<DateTime<Utc>> {
+    let at = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).ok();
+    at.or_else(|| Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(NaiveTime::MIN).and_utc()))
 }
 
 /// A number in digits, point and exponent: no names such as `inf`, nothing too large for a float.

@@ -309,15 +309,17 @@ pub(super) fn the_last_tick_ends_a_stretch_or_is_the_limit(store: &dyn Store) {
     assert_eq!(last("2026-05-18T05:30:00Z"), None);
 }
 
-pub(super) fn pruning_keeps_the_newest_and_what_is_open(store: &dyn Store) {
-    let ended = |id: &str, tick: &str| {
+/// The runs `open`, `a`, `b` and `c`, an hour apart; the first goes on.
+fn three_ended_and_one_open(store: &dyn Store) {
+    store.start_run(&run("open", "2026-05-19T00:00:00Z"), true).unwrap();
+    for (id, tick) in [("a", "2026-05-19T01:00:00Z"), ("b", "2026-05-19T02:00:00Z"), ("c", "2026-05-19T03:00:00Z")] {
         store.start_run(&run(id, tick), true).unwrap();
         store.end_run(&RunRecord { status: RunStatus::Ok, ..run(id, tick) }).unwrap();
-    };
-    store.start_run(&run("open", "2026-05-19T00:00:00Z"), true).unwrap();
-    ended("a", "2026-05-19T01:00:00Z");
-    ended("b", "2026-05-19T02:00:00Z");
-    ended("c", "2026-05-19T03:00:00Z");
+    }
+}
+
+pub(super) fn pruning_keeps_the_newest_and_what_is_open(store: &dyn Store) {
+    three_ended_and_one_open(store);
     store.prune(2, None).unwrap();
     let runs = store.runs(10).unwrap();
     assert_eq!(runs.iter().map(|run| run.run_id.as_str()).collect::<Vec<_>>(), ["c", "b", "open"]);
@@ -331,14 +333,7 @@ pub(super) fn pruning_keeps_the_newest_and_what_is_open(store: &dyn Store) {
 }
 
 pub(super) fn pruning_by_age_keeps_the_young_the_open_and_the_newest(store: &dyn Store) {
-    let ended = |id: &str, tick: &str| {
-        store.start_run(&run(id, tick), true).unwrap();
-        store.end_run(&RunRecord { status: RunStatus::Ok, ..run(id, tick) }).unwrap();
-    };
-    store.start_run(&run("open", "2026-05-19T00:00:00Z"), true).unwrap();
-    ended("a", "2026-05-19T01:00:00Z");
-    ended("b", "2026-05-19T02:00:00Z");
-    ended("c", "2026-05-19T03:00:00Z");
+    three_ended_and_one_open(store);
     let kept = |keep: usize, before: &str| {
         store.prune(keep, Some(at(before))).unwrap();
         let runs: Vec<String> = store.runs(10).unwrap().into_iter().map(|run| run.run_id).collect();

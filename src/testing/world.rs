@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use pipeline_contract::{
-    Body, Budget, BudgetLimits, BudgetScope, Clock, Disk, DiskFile, Metadata, Ports, Position, Random, Read, Reader, RealDisk, RunContext, Source,
-    SourceCapabilities, Split, StageError, Transport, TransportError, TransportFault, async_trait,
+    Body, Clock, Disk, DiskFile, Metadata, Ports, Position, Random, Read, Reader, RealDisk, RunContext, Source, SourceCapabilities, Split,
+    StageError, Transport, TransportError, TransportFault, async_trait,
 };
 use serde_json::Value;
 
 use super::{Recorded, ResponseBody};
+use crate::record::NoBudget;
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
 
 /// Everything a run of a test meets.
@@ -117,18 +118,6 @@ struct Steps(AtomicU64);
 impl Random for Steps {
     fn next(&self) -> u64 {
         self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst)
-    }
-}
-
-struct NoBudget;
-
-#[async_trait]
-impl Budget for NoBudget {
-    async fn acquire(&self, _: &BudgetScope, _: &BudgetLimits, _: Duration) -> Result<(), StageError> {
-        Ok(())
-    }
-    fn spend(&self, _: &BudgetScope, _: u64) -> Result<(), StageError> {
-        Ok(())
     }
 }
 

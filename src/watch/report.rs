@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use pipeline_contract::{Gap, HumanDuration, StageError, Trigger, rfc3339};
 use serde::Serialize;
 
-use super::Accepted;
+use super::{Accepted, Found};
 
 use crate::run::status_name;
 use crate::state::{Counts, ErrorRecord, RunRecord, RunStatus, Store};
@@ -65,6 +65,13 @@ pub struct Subject<'a> {
     pub fault: Option<&'a str>,
     /// It does not run at all because of `fault`.
     pub down: bool,
+}
+
+impl<'a> Subject<'a> {
+    /// A pipeline that runs by its file as it is, and what was found of what it stored.
+    pub fn of(name: &'a str, store: &'a dyn Store, trigger: &'a dyn Trigger, expected: &'a Expected, found: &'a Found) -> Self {
+        Self { name, store, trigger, expected, newest: found.newest, gaps: found.gaps.as_deref(), fault: None, down: false }
+    }
 }
 
 /// How well a pipeline is.
@@ -150,7 +157,7 @@ pub struct Gaps {
 }
 
 /// What is known of one pipeline.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Its name.
     pub pipeline: String,
@@ -177,7 +184,7 @@ pub struct Report {
 /// # Errors
 /// `storage` when the state cannot be read.
 pub fn report(subject: &Subject<'_>, now: DateTime<Utc>) -> Result<Report, StageError> {
-    let runs = subject.store.runs(RUNS)?;
+    let runs = newest_runs(subject.store)?;
     let mut reasons = Vec::new();
     let last = runs.first();
     let failures = failures(&runs);
@@ -271,6 +278,17 @@ pub fn age(age: Duration) -> Duration {
         _ => 86_400,
     };
     Duration::from_secs(seconds - seconds % unit)
+}
+
+/// The newest runs up to the last good one, and perhaps some more: usually one or two of them say everything.
+fn newest_runs(store: &dyn Store) -> Result<Vec<RunRecord>, StageError> {
+    for some in [2, 10] {
+        let runs = store.runs(some)?;
+        if runs.len() < some || runs.iter().any(|run| run.status == RunStatus::Ok) {
+            return Ok(runs);
+        }
+    }
+    store.runs(RUNS)
 }
 
 /// How many of the newest runs failed, one after another.

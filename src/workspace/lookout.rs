@@ -27,11 +27,6 @@ impl Lookout {
         Self { coverage: Coverage::new(&plan.expected), held: plan.expected.held, loaded: false }
     }
 
-    /// Is what changed enough to know? Else everything is read again at each look, and a plan is needed for it.
-    pub fn is_cheap(&self) -> bool {
-        self.held != Held::Rows
-    }
-
     /// Looks at what dedupe holds: at everything the first time, then at these chunks.
     ///
     /// # Errors
@@ -40,12 +35,13 @@ impl Lookout {
         if self.held != Held::Keys {
             return Ok(Found::default());
         }
-        if self.loaded {
+        // After an error it is not known what changed: everything is looked at again.
+        if std::mem::take(&mut self.loaded) {
             self.coverage.touch(store, changed)?;
         } else {
             self.coverage.load(store)?;
-            self.loaded = true;
         }
+        self.loaded = true;
         self.coverage.found()
     }
 

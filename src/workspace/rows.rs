@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use pipeline_contract::arrow::select::filter::filter_record_batch;
 use pipeline_contract::arrow::{RecordBatch, Schema, SchemaRef};
 use pipeline_contract::{BatchStream, Filter, Ports};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Refused;
 use crate::plan::Plan;
 use crate::run::sink_context;
+use crate::stages::values::read_instant;
 use crate::state::Store;
 
 /// An instant as people write it: RFC 3339, or a date in UTC.
@@ -19,13 +20,7 @@ use crate::state::Store;
 /// # Errors
 /// How to write it.
 pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(at.with_timezone(&Utc));
-    }
-    match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(date) => Ok(date.and_time(NaiveTime::MIN).and_utc()),
-        Err(_) => Err("write it as 2026-05-19 or 2026-05-19T15:00:00Z".to_owned()),
-    }
+    read_instant(text).ok_or_else(|| "write it as 2026-05-19 or 2026-05-19T15:00:00Z".to_owned())
 }
 
 /// Which rows.

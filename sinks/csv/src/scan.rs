@@ -1,24 +1,19 @@
 //! Records of a CSV file as they stand there, one after the other.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::ops::Range;
 
 use pipeline_contract::ColumnType;
-use pipeline_sink_lines::{Cell, Cells, LONGEST, Record, Records, ScanError, Written};
+use pipeline_sink_lines::{Cell, Cells, Record, Records, ScanError, Window, Written};
 
 use crate::cell::{Raw, Style};
 
 /// Takes a stream apart into records, in little memory.
 pub(crate) struct Scanner<R> {
-    input: R,
+    window: Window<R>,
     style: Style,
-    buf: Vec<u8>,
-    start: usize,
-    end: usize,
-    eof: bool,
     line: u64,
     fields: Vec<Field>,
-    longest: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +51,11 @@ enum Step {
 
 impl<R: Read> Scanner<R> {
     pub(crate) fn new(input: R, style: Style) -> Self {
-        Self { input, style, buf: vec![0; 64 << 10], start: 0, end: 0, eof: false, line: 1, fields: Vec::new(), longest: LONGEST }
+        Self::through(Window::new(input), style)
+    }
+
+    fn through(window: Window<R>, style: Style) -> Self {
+        Self { window, style, line: 1, fields: Vec::new() }
     }
 
     /// Looks at the next record: where it stands in the buffer, and the number of its first line. `None` at the end.
@@ -66,43 +65,22 @@ impl<R: Read> Scanner<R> {
                 Step::Whole(len) => break len,
                 Step::AfterQuote => return Err(ScanError::AfterQuote { line: self.line }),
                 // A record that has as much and no end.
-                Step::More if self.end - self.start > self.longest => return Err(ScanError::TooLong { line: self.line }),
-                Step::More if !self.eof => self.fill().map_err(ScanError::Io)?,
-                Step::More if self.start == self.end => return Ok(None),
+                Step::More if self.window.is_overfull() => return Err(ScanError::TooLong { line: self.line }),
+                Step::More if !self.window.is_at_end() => self.window.more()?,
+                Step::More if self.window.data().is_empty() => return Ok(None),
                 Step::More => return Err(ScanError::Unclosed { line: self.line }),
             }
         };
-        let from = self.start;
-        self.start += len;
+        let place = self.window.take(len);
         let line = self.line;
-        let raw = &self.buf[from..self.start];
+        let raw = self.window.taken(place.clone());
         self.line += if self.fields.iter().any(|field| field.quoted) { raw.iter().filter(|b| **b == b'\n').count() as u64 } else { 1 };
-        Ok(Some((from..self.start, line)))
+        Ok(Some((place, line)))
     }
 
-    fn fill(&mut self) -> io::Result<()> {
-        if self.start > 0 {
-            self.buf.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.end == self.buf.len() {
-            self.buf.resize((self.buf.len() * 2).min(self.longest.max(self.buf.len()) + 1), 0);
-        }
-        let n = loop {
-            match self.input.read(&mut self.buf[self.end..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
-        self.end += n;
-        self.eof = n == 0;
-        Ok(())
-    }
-
-    /// Looks for the end of the record that begins at `start`.
+    /// Looks for the end of the record that comes next.
     fn step(&mut self) -> Step {
-        let data = &self.buf[self.start..self.end];
+        let (data, eof) = (self.window.data(), self.window.is_at_end());
         self.fields.clear();
         if data.is_empty() {
             return Step::More;
@@ -118,7 +96,7 @@ impl<R: Read> Scanner<R> {
                 let len = rest.iter().position(|sign| *sign == self.style.delimiter || *sign == b'\n');
                 match len {
                     Some(len) => (at, at + len, false),
-                    None if self.eof => (at, data.len(), false),
+                    None if eof => (at, data.len(), false),
                     None => return Step::More,
                 }
             };
@@ -139,7 +117,7 @@ impl<R: Read> Scanner<R> {
                     self.fields.push(field);
                     return Step::Whole(after + 1);
                 }
-                None if self.eof => {
+                None if eof => {
                     self.fields.push(field);
                     return Step::Whole(data.len());
                 }
@@ -153,7 +131,7 @@ impl<R: Read> Scanner<R> {
 impl<R: Read + Send> Records for Scanner<R> {
     fn next(&mut self) -> Result<Option<Record<'_>>, ScanError> {
         let Some((place, line)) = self.advance()? else { return Ok(None) };
-        Ok(Some(Record { raw: &self.buf[place], line, cells: &*self }))
+        Ok(Some(Record { raw: self.window.taken(place), line, cells: &*self }))
     }
 }
 
@@ -175,6 +153,8 @@ fn closing(data: &[u8], from: usize) -> Option<(usize, bool)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use pipeline_contract::testkit::Fuzz;
 
     use super::*;
@@ -201,7 +181,7 @@ mod tests {
         let mut scanner = Scanner::new(Drip(text.as_bytes()), style());
         let mut raw = Vec::new();
         while let Some((place, line)) = scanner.advance().unwrap() {
-            let record = &scanner.buf[place];
+            let record = scanner.window.taken(place);
             raw.extend_from_slice(record);
             let text = |at| String::from_utf8_lossy(scanner.raw(record, at).unwrap().bytes).replace("\"\"", "\"");
             all.push((line, (0..scanner.fields.len()).map(text).collect()));
@@ -239,14 +219,12 @@ mod tests {
     fn a_record_without_an_end_is_not_read_into_memory() {
         for sign in [b'x', b'"', b','] {
             let endless = io::repeat(sign);
-            let mut scanner = Scanner::new(b"id\n".chain(endless), style());
-            scanner.longest = 1 << 18;
+            let mut scanner = Scanner::through(Window::with_longest(b"id\n".chain(endless), 1 << 18), style());
             assert_eq!(scanner.next().unwrap().unwrap().raw, b"id\n");
             assert!(matches!(scanner.next(), Err(ScanError::TooLong { line: 2 })));
-            assert!(scanner.buf.len() <= (1 << 18) + 1);
+            assert!(scanner.window.capacity() <= (1 << 18) + 1);
         }
-        let mut scanner = Scanner::new(&[b'x'; 1 << 18][..], style());
-        scanner.longest = 1 << 18;
+        let mut scanner = Scanner::through(Window::with_longest(&[b'x'; 1 << 18][..], 1 << 18), style());
         assert_eq!(scanner.next().unwrap().unwrap().raw.len(), 1 << 18);
     }
 
@@ -260,7 +238,7 @@ mod tests {
         let (mut all, mut raw) = (Vec::new(), Vec::new());
         let mut scanner = Scanner::new(input, style());
         while let Some((place, _)) = scanner.advance().ok()? {
-            let record = &scanner.buf[place];
+            let record = scanner.window.taken(place);
             raw.extend_from_slice(record);
             if !matches!(record, b"\n" | b"\r\n") {
                 let cell =

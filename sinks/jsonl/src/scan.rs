@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::Read;
 
 use pipeline_contract::ColumnType;
-use pipeline_sink_lines::{Cell, Cells, LONGEST, Record, Records, ScanError, Written, short};
+use pipeline_sink_lines::{Cell, Cells, Record, Records, ScanError, Window, Written, short};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -13,40 +13,17 @@ use crate::format::Jsonl;
 
 /// Takes a stream apart into lines.
 pub(crate) struct Scanner<R> {
-    input: R,
+    window: Window<R>,
     format: Jsonl,
     names: Vec<String>,
-    buf: Vec<u8>,
-    start: usize,
-    end: usize,
-    eof: bool,
     line: u64,
     /// The object of the line that was scanned last, or what is wrong with it.
     object: Result<BTreeMap<String, Box<RawValue>>, String>,
-    longest: usize,
 }
 
 impl<R: Read> Scanner<R> {
     pub(crate) fn new(input: R, format: Jsonl, names: Vec<String>) -> Self {
-        Self { input, format, names, buf: vec![0; 64 << 10], start: 0, end: 0, eof: false, line: 0, object: Ok(BTreeMap::new()), longest: LONGEST }
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        self.buf.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        if self.end == self.buf.len() {
-            self.buf.resize((self.buf.len() * 2).min(self.longest.max(self.buf.len()) + 1), 0);
-        }
-        let n = loop {
-            match self.input.read(&mut self.buf[self.end..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
-        self.end += n;
-        self.eof = n == 0;
-        Ok(())
+        Self { window: Window::new(input), format, names, line: 0, object: Ok(BTreeMap::new()) }
     }
 }
 
@@ -54,24 +31,23 @@ impl<R: Read + Send> Records for Scanner<R> {
     fn next(&mut self) -> Result<Option<Record<'_>>, ScanError> {
         let mut looked = 0;
         let len = loop {
-            let data = &self.buf[self.start..self.end];
+            let (data, eof) = (self.window.data(), self.window.is_at_end());
             match memchr::memchr(b'\n', &data[looked..]) {
                 Some(at) => break looked + at + 1,
-                None if data.len() > self.longest => return Err(ScanError::TooLong { line: self.line + 1 }),
-                None if self.eof && data.is_empty() => return Ok(None),
-                None if self.eof => break data.len(),
+                None if self.window.is_overfull() => return Err(ScanError::TooLong { line: self.line + 1 }),
+                None if eof && data.is_empty() => return Ok(None),
+                None if eof => break data.len(),
                 None => looked = data.len(),
             }
-            self.fill().map_err(ScanError::Io)?;
+            self.window.more()?;
         };
-        let from = self.start;
-        self.start += len;
+        let place = self.window.take(len);
         self.line += 1;
-        let raw = &self.buf[from..self.start];
+        let raw = self.window.taken(place.clone());
         // A byte order mark is what other programs add when they save a file.
         let json = if self.line == 1 { raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw) } else { raw };
         self.object = serde_json::from_slice(json).map_err(|error| format!("it is no object of columns: {error}"));
-        Ok(Some(Record { raw: &self.buf[from..self.start], line: self.line, cells: &*self }))
+        Ok(Some(Record { raw: self.window.taken(place), line: self.line, cells: &*self }))
     }
 }
 

@@ -12,9 +12,11 @@ mod read;
 mod replace;
 mod sink;
 mod template;
+mod window;
 
 pub use cell::{Cell, Column, short};
 pub use config::{Checked, ColumnName, Options, check, nowhere};
 pub use format::{Cells, Format, LONGEST, Record, Records, ScanError};
 pub use layout::Written;
 pub use sink::LinesSink;
+pub use window::Window;

@@ -9,6 +9,7 @@ use pipeline_contract::{Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, S
 use prometheus::{CounterVec, IntCounterVec};
 
 use super::{AskedBefore, Metrics};
+use crate::record::host_of;
 
 pub(super) fn ports(metrics: &Metrics, pipeline: &Arc<str>, ports: &Ports) -> (Ports, AskedBefore) {
     let asked = AskedBefore::default();
@@ -37,8 +38,7 @@ struct Counted {
 #[async_trait]
 impl Transport for Counted {
     async fn send(&self, request: http::Request<Bytes>, timeout: Duration) -> Result<http::Response<Box<dyn Body>>, TransportError> {
-        let authority = request.uri().authority().map_or("", http::uri::Authority::as_str);
-        let host = authority.rsplit('@').next().unwrap_or_default().to_owned();
+        let host = host_of(&request);
         let url = self.hasher.hash_one((request.method(), request.uri()));
         if !self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(url) {
             self.retries.with_label_values(&[&*self.pipeline, &host]).inc();
