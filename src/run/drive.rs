@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pipeline_contract::{Act, Category, Position, RunContext, StageError};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::advice::advised;
 use super::epoch::{CommitError, Committed, EpochWriter, Passed, reject_fails};
@@ -144,7 +145,7 @@ impl Drive<'_> {
 
     async fn pass(&mut self, split: usize, chunks: Vec<Chunk>, complete: bool) -> Result<(), SplitEnd> {
         let item = Passed { split, chunks, complete, replays: None };
-        let lost = match self.writer.pass(item).await {
+        let lost = match apart(self.writer.pass(item)).await {
             Ok(_) => return self.check_limits(),
             Err(lost) => lost,
         };
@@ -185,11 +186,11 @@ impl Drive<'_> {
             self.writer.abort().await;
             return Err(Stop::Abort(abort_error(&text)));
         }
-        let Some(mut apart) = self.commit_epoch().await? else { return Ok(()) };
+        let Some(mut alone) = apart(self.commit_epoch()).await? else { return Ok(()) };
         // One split's rows may be in the others' way: each is stored by itself.
-        while let Some(first) = apart.first().map(|item| item.split) {
-            let rest = apart.iter().position(|item| item.split != first).unwrap_or(apart.len());
-            for item in apart.drain(..rest) {
+        while let Some(first) = alone.first().map(|item| item.split) {
+            let rest = alone.iter().position(|item| item.split != first).unwrap_or(alone.len());
+            for item in alone.drain(..rest) {
                 if let Err(lost) = self.writer.pass(item).await {
                     lost.iter().for_each(|(index, error)| self.fail(*index, error));
                 }
@@ -301,6 +302,15 @@ impl Drive<'_> {
             RunStatus::Failed => error.as_ref().map(error_record).or_else(first),
             _ => error.as_ref().map(error_record),
         };
+    }
+}
+
+/// Does what keeps a core busy for long: tasks that it wakes meanwhile run on other threads, where there are any. (A task that was woken last is
+/// next on the thread that woke it, and no other thread may take it.)
+async fn apart<T>(work: impl Future<Output = T>) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(|| runtime.block_on(work)),
+        _ => work.await,
     }
 }
 

@@ -338,7 +338,10 @@ impl EpochWriter {
                 self.write(item.split, &chunk.batch, Op::Append, &mut outcome.rows).await?;
                 continue;
             };
-            let deduped = deduper.apply(&chunk.batch)?;
+            let deduped = match &chunk.prepared {
+                Some(prepared) => deduper.apply_prepared(&chunk.batch, prepared)?,
+                None => deduper.apply(&chunk.batch)?,
+            };
             outcome.rows.duplicates += deduped.duplicates;
             outcome.rows.conflicts += deduped.conflicts;
             let rejects: Vec<_> = deduped.rejects.into_iter().map(|reject| StagedReject { stage: "dedupe".to_owned(), reject }).collect();

@@ -280,7 +280,7 @@ impl Engine {
 
     fn build(parts: Parts, store: Arc<dyn Store>, ports: Ports, state_dir: PathBuf, observer: Observer, dry: bool) -> Result<Self, StageError> {
         let Parts { name, mut settings, trigger, source, transforms, validator, dedupe, sinks, quarantine, stage_inputs, find_missing } = parts;
-        let deduper = dedupe.map(|plan| Deduper::new(plan, Arc::clone(&store))).transpose()?;
+        let deduper = dedupe.clone().map(|plan| Deduper::new(plan, Arc::clone(&store))).transpose()?;
         let context = |id: &str| sink_context(&name, id, &ports, &store, &state_dir);
         let (open, quarantine) = if dry {
             settings.epoch_rows = u64::MAX;
@@ -292,7 +292,7 @@ impl Engine {
         let preview = dry.then(Preview::default);
         let fail_on_reject = settings.on_reject == OnReject::Fail;
         let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview, fail_on_reject);
-        let route = Route { source, transforms, validator };
+        let route = Route { source, transforms, validator, dedupe };
         Ok(Self {
             name,
             settings,

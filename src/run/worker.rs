@@ -9,6 +9,7 @@ use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Spl
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::stages::dedupe::{DedupePlan, Prepared};
 use crate::stages::validate::Validator;
 
 /// How often a split is opened at most: once, and once more.
@@ -38,6 +39,8 @@ pub(crate) struct Chunk {
     pub(crate) filtered: u64,
     /// Where the reader is after these rows; `None` when it cannot be opened there.
     pub(crate) position: Option<Position>,
+    /// What dedupe can tell of the rows by themselves, where that was looked at already.
+    pub(crate) prepared: Option<Prepared>,
 }
 
 /// What a worker says.
@@ -60,6 +63,15 @@ pub(crate) struct Route {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) transforms: Arc<[Box<dyn Transform>]>,
     pub(crate) validator: Option<Arc<Validator>>,
+    pub(crate) dedupe: Option<DedupePlan>,
+}
+
+impl Route {
+    /// Looks at the rows as far as dedupe can before their turn has come.
+    fn prepare(&self, chunk: &mut Chunk) -> Result<(), StageError> {
+        chunk.prepared = self.dedupe.as_ref().map(|plan| plan.prepare(&chunk.batch)).transpose()?;
+        Ok(())
+    }
 }
 
 /// A split at work in a task of its own.
@@ -166,9 +178,11 @@ async fn read_split(
             *resume = Some(read.position.clone());
             chunk.position = Some(read.position);
         }
+        route.prepare(&mut chunk)?;
         sender.chunk(chunk).await.ok_or_else(gone)?;
     }
-    if let Some(chunk) = stages.finish()? {
+    if let Some(mut chunk) = stages.finish()? {
+        route.prepare(&mut chunk)?;
         sender.chunk(chunk).await.ok_or_else(gone)?;
     }
     Ok(())
@@ -187,7 +201,7 @@ impl Stages {
 
     fn apply(&mut self, batch: RecordBatch, rejects: Vec<Reject>) -> Result<Chunk, StageError> {
         let read = count(batch.num_rows() + rejects.len());
-        let mut chunk = Chunk { batch, rejects: staged("source", rejects).collect(), read, filtered: 0, position: None };
+        let mut chunk = Chunk { batch, rejects: staged("source", rejects).collect(), read, filtered: 0, position: None, prepared: None };
         self.apply_from(0, &mut chunk)?;
         Ok(chunk)
     }
@@ -220,6 +234,7 @@ impl Stages {
                 read: 0,
                 filtered: 0,
                 position: None,
+                prepared: None,
             };
             self.apply_from(place + 1, &mut chunk)?;
             held = Some(match held {
@@ -254,7 +269,7 @@ pub(crate) fn replay(route: &Route, split: &Split, stage: &str, batch: RecordBat
         None => stages.transforms.len(),
     };
     let read = count(batch.num_rows());
-    let mut chunk = Chunk { batch, rejects: Vec::new(), read, filtered: 0, position: None };
+    let mut chunk = Chunk { batch, rejects: Vec::new(), read, filtered: 0, position: None, prepared: None };
     stages.apply_from(first, &mut chunk)?;
     if let Some(last) = stages.finish()? {
         return Err(StageError::developer(format!("a transform held {} rows back; rows cannot be replayed through it", last.batch.num_rows())));

@@ -42,6 +42,16 @@ impl Chunk {
         self.prints.get_mut(place)
     }
 
+    /// How many times there are.
+    pub(super) fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// The times and their fingerprints, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, u64)> {
+        self.times.iter().copied().zip(self.prints.iter().copied())
+    }
+
     /// Adds a time at the place that `find` answered.
     #[inline]
     pub(super) fn insert(&mut self, place: usize, time: i64, print: u64) {
@@ -65,21 +75,8 @@ impl Chunk {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.times.len() * 9 + 32);
-        bytes.push(VERSION);
-        varint(self.times.len() as u64, &mut bytes);
-        if let Some(first) = self.times.first() {
-            bytes.extend_from_slice(&first.to_le_bytes());
-        }
         let step = self.distances().fold(0, gcd);
-        if step > 0 {
-            varint(step, &mut bytes);
-            self.distances().for_each(|distance| varint(distance / step, &mut bytes));
-        }
-        self.prints.iter().for_each(|print| bytes.extend_from_slice(&print.to_le_bytes()));
-        let checksum = checksum(&bytes);
-        bytes.extend_from_slice(&checksum);
-        bytes
+        encode(self.times.first().copied(), step, self.distances().map(|distance| distance / step), &self.prints)
     }
 
     fn distances(&self) -> impl Iterator<Item = u64> {
@@ -123,12 +120,38 @@ impl Chunk {
     }
 }
 
+impl FromIterator<(i64, u64)> for Chunk {
+    /// From times in their order.
+    fn from_iter<I: IntoIterator<Item = (i64, u64)>>(entries: I) -> Self {
+        let (times, prints) = entries.into_iter().unzip();
+        Self { times, prints }
+    }
+}
+
+/// A chunk of `prints`, the first of which has the time `first`; `distances` are those between the times, in steps.
+pub(super) fn encode(first: Option<i64>, step: u64, distances: impl Iterator<Item = u64>, prints: &[u64]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(prints.len() * 9 + 32);
+    bytes.push(VERSION);
+    varint(prints.len() as u64, &mut bytes);
+    if let Some(first) = first {
+        bytes.extend_from_slice(&first.to_le_bytes());
+    }
+    if step > 0 {
+        varint(step, &mut bytes);
+        distances.for_each(|distance| varint(distance, &mut bytes));
+    }
+    prints.iter().for_each(|print| bytes.extend_from_slice(&print.to_le_bytes()));
+    let checksum = checksum(&bytes);
+    bytes.extend_from_slice(&checksum);
+    bytes
+}
+
 fn checksum(content: &[u8]) -> [u8; CHECKSUM] {
     let [a, b, c, d, ..] = xxh3_64(content).to_le_bytes();
     [a, b, c, d]
 }
 
-fn gcd(mut a: u64, mut b: u64) -> u64 {
+pub(super) fn gcd(mut a: u64, mut b: u64) -> u64 {
     while b > 0 {
         (a, b) = (b, a % b);
     }
@@ -175,8 +198,7 @@ mod tests {
     use super::*;
 
     fn chunk(entries: impl IntoIterator<Item = (i64, u64)>) -> Chunk {
-        let (times, prints) = entries.into_iter().unzip();
-        Chunk { times, prints }
+        entries.into_iter().collect()
     }
 
     #[test]

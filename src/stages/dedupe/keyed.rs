@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use pipeline_contract::StageError;
 
 use super::layout::{Layout, NOWHERE, Place, Rows, Seen};
+use super::prepared::Prepared;
 use crate::state::{DedupeChanges, Store};
 
 /// A key of the batch at work.
@@ -22,7 +23,7 @@ pub(super) struct Keyed {
 }
 
 impl Layout for Keyed {
-    fn locate(&mut self, rows: &Rows<'_>, store: &dyn Store) -> Result<Vec<Place>, StageError> {
+    fn locate(&mut self, rows: &Rows<'_>, _: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
         self.batch.clear();
         let mut ids: HashMap<Vec<u8>, u32> = HashMap::new();
         let mut asked = Vec::new();

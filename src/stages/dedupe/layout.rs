@@ -7,6 +7,7 @@ use pipeline_contract::{StageError, arrow};
 
 use super::Plan;
 use super::key::{Column, fingerprint};
+use super::prepared::Prepared;
 use crate::state::{DedupeChanges, Store};
 
 /// Where the key of a row is, until the batch is settled. Equal keys have equal places.
@@ -29,7 +30,7 @@ pub(super) enum Seen {
 /// Keys and their fingerprints: what the store holds, and on top of it what the open epoch changes.
 pub(super) trait Layout {
     /// Finds the place of every row's key, and loads what the store knows of it. After an error nothing has changed.
-    fn locate(&mut self, rows: &Rows<'_>, store: &dyn Store) -> Result<Vec<Place>, StageError>;
+    fn locate(&mut self, rows: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError>;
 
     /// Adds a key; one that is known keeps its fingerprint unless `replace`.
     fn put(&mut self, place: Place, print: u64, replace: bool) -> Seen;

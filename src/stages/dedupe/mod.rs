@@ -10,7 +10,9 @@ mod chunk;
 mod held;
 mod key;
 mod keyed;
+mod known;
 mod layout;
+mod prepared;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use self::held::{series, times};
 use self::keyed::Keyed;
 use self::layout::{Layout, Place, Rows, Seen};
+pub(crate) use self::prepared::Prepared;
 use self::series::Series;
 use crate::state::{DedupeChanges, Store};
 
@@ -91,6 +94,14 @@ impl DedupePlan {
     /// Is the key a series and a time, which is fast? That is: is exactly one of its columns a timestamp?
     pub fn is_series_time(&self) -> bool {
         self.0.series_time
+    }
+
+    /// Does for a batch what needs no knowledge of other rows, so that another thread may do it than the one that [`Deduper::apply`]s it.
+    ///
+    /// # Errors
+    /// When the batch has not the planned columns.
+    pub(crate) fn prepare(&self, batch: &RecordBatch) -> Result<Prepared, StageError> {
+        Prepared::of(&Rows::of(&self.0, batch)?, self.0.series_time)
     }
 
     /// What becomes of a conflict.
@@ -159,10 +170,16 @@ impl Deduper {
     /// # Errors
     /// When the store cannot be read, or what it holds is damaged. Nothing of the batch is known then.
     pub fn apply(&mut self, batch: &RecordBatch) -> Result<Deduped, StageError> {
+        let prepared = self.plan.prepare(batch)?;
+        self.apply_prepared(batch, &prepared)
+    }
+
+    /// As [`Deduper::apply`], with what [`DedupePlan::prepare`] made of this batch.
+    pub(crate) fn apply_prepared(&mut self, batch: &RecordBatch, prepared: &Prepared) -> Result<Deduped, StageError> {
         let Self { plan: DedupePlan(plan), store, kind } = self;
         match kind {
-            Kind::Series(layout) => apply(plan, layout, &**store, batch),
-            Kind::Keyed(layout) => apply(plan, layout, &**store, batch),
+            Kind::Series(layout) => apply(plan, layout, &**store, batch, prepared),
+            Kind::Keyed(layout) => apply(plan, layout, &**store, batch, prepared),
         }
     }
 
@@ -201,23 +218,25 @@ impl Deduper {
     }
 }
 
-fn apply(plan: &Plan, layout: &mut impl Layout, store: &dyn Store, batch: &RecordBatch) -> Result<Deduped, StageError> {
+fn apply(plan: &Plan, layout: &mut impl Layout, store: &dyn Store, batch: &RecordBatch, prepared: &Prepared) -> Result<Deduped, StageError> {
     let rows = Rows::of(plan, batch)?;
-    let places = layout.locate(&rows, store)?;
+    if prepared.prints().len() != rows.len {
+        return Err(StageError::developer("dedupe was given another batch than the one that was prepared"));
+    }
+    let places = layout.locate(&rows, prepared, store)?;
     let keep_last = plan.on_conflict == OnConflict::KeepLast;
     let mut fates = vec![Fate::Append; rows.len];
     // With keep_last, the row of this batch that holds a key.
     let mut holders: HashMap<Place, usize> = HashMap::new();
     let (mut duplicates, mut conflicts) = (0, 0);
     let mut rejects = Vec::new();
-    let mut buffer = Vec::new();
-    for (row, place) in places.into_iter().enumerate() {
+    for (row, (place, print)) in places.into_iter().zip(prepared.prints()).enumerate() {
         if rows.lacks_key(row) {
             rejects.push(without_key(plan, batch, row));
             fates[row] = Fate::Dropped;
             continue;
         }
-        match layout.put(place, rows.fingerprint(row, &mut buffer), keep_last) {
+        match layout.put(place, *print, keep_last) {
             Seen::New if keep_last => {
                 holders.insert(place, row);
             }

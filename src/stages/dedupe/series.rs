@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::chunk::Chunk;
 use super::keyed::place_id;
+use super::known::{Known, PLACES, Stretch};
 use super::layout::{Layout, NOWHERE, Place, Rows, Seen};
+use super::prepared::Prepared;
 use crate::state::{ChunkKey, DedupeChanges, Store};
 
 /// Looked up for every row: the standard library's hash costs several times what this one does.
@@ -20,8 +22,6 @@ const WIDTH: &str = "chunk_width_us";
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 24 * 3600 * SECOND;
 
-/// How many times a chunk of a regular series holds. Adding a row writes its chunk again: 512 are at most 5 KB.
-const TIMES: i64 = 512;
 /// The narrowest chunk.
 const NARROWEST: i64 = SECOND;
 /// The widest chunk. A chunk that is too narrow costs some bytes a row, one that is too wide is written again and again in full; so this is
@@ -40,7 +40,8 @@ const OVERHEAD: usize = 160;
 struct Slot {
     series: u32,
     number: i64,
-    chunk: Chunk,
+    within: Stretch,
+    known: Known,
     /// Changed in the open epoch.
     changed: bool,
     /// The batch that used it last.
@@ -51,7 +52,7 @@ struct Slot {
 
 impl Slot {
     fn weigh(&mut self) -> usize {
-        self.weight = self.chunk.weight() + OVERHEAD;
+        self.weight = self.known.weight() + OVERHEAD;
         self.weight
     }
 }
@@ -63,6 +64,8 @@ pub(super) struct Series {
     width_stored: bool,
     ids: Map<Arc<[u8]>, u32>,
     names: Vec<Arc<[u8]>>,
+    /// For each series the slot that it used last.
+    recent: Vec<Option<(Stretch, u32)>>,
     index: Map<(u32, i64), u32>,
     slots: Vec<Slot>,
     changed: Vec<u32>,
@@ -85,6 +88,7 @@ impl Series {
             width_stored: false,
             ids: Map::default(),
             names: Vec::new(),
+            recent: Vec::new(),
             index: Map::default(),
             slots: Vec::new(),
             changed: Vec::new(),
@@ -101,36 +105,13 @@ impl Series {
         let id = place_id(self.names.len())?;
         let name: Arc<[u8]> = Arc::from(name);
         self.names.push(name.clone());
+        self.recent.push(None);
         self.ids.insert(name, id);
         Ok(id)
     }
 
-    /// The series of each row, `None` where the key lacks a part.
-    fn series_of(&mut self, rows: &Rows<'_>) -> Result<Vec<Option<u32>>, StageError> {
-        let mut series = Vec::with_capacity(rows.len);
-        let mut name = Vec::new();
-        let mut last: Option<(Vec<u8>, u32)> = None;
-        for row in 0..rows.len {
-            if rows.lacks_key(row) {
-                series.push(None);
-                continue;
-            }
-            rows.key_bytes(row, &mut name);
-            let id = match &mut last {
-                Some((known, id)) if *known == name => *id,
-                last => {
-                    let id = self.series_id(&name)?;
-                    *last = Some((name.clone(), id));
-                    id
-                }
-            };
-            series.push(Some(id));
-        }
-        Ok(series)
-    }
-
     /// The width of a chunk: as stored, or fixed now by what these rows show.
-    fn width(&mut self, series: &[Option<u32>], times: &[i64], store: &dyn Store) -> Result<i64, StageError> {
+    fn width<I: Iterator<Item = Option<u32>>>(&mut self, series: impl Fn() -> I, times: &[i64], store: &dyn Store) -> Result<i64, StageError> {
         if let Some(width) = self.width {
             return Ok(width);
         }
@@ -141,7 +122,7 @@ impl Series {
             }
             None => {
                 self.width_stored = false;
-                fitting_width(series, times)
+                fitting_width(series(), times)
             }
         };
         self.width = Some(width);
@@ -177,6 +158,7 @@ impl Series {
         self.ids = Map::default();
         self.index = Map::default();
         self.changed = Vec::new();
+        self.recent.clear();
         self.clean = 0;
         for mut slot in slots.into_iter().filter(keep) {
             let name = &names[slot.series as usize];
@@ -185,6 +167,7 @@ impl Series {
             slot.series = *self.ids.entry(name.clone()).or_insert(next);
             if slot.series == next {
                 self.names.push(name.clone());
+                self.recent.push(None);
             }
             let place = self.slots.len() as u32;
             self.index.insert((slot.series, slot.number), place);
@@ -215,45 +198,58 @@ impl Series {
 }
 
 impl Layout for Series {
-    fn locate(&mut self, rows: &Rows<'_>, store: &dyn Store) -> Result<Vec<Place>, StageError> {
+    fn locate(&mut self, rows: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
         let times = rows.time.ok_or_else(|| StageError::developer("a series has no time"))?.values();
-        let series = self.series_of(rows)?;
-        if series.iter().all(Option::is_none) {
+        let ids = prepared.names().map(|name| self.series_id(name)).collect::<Result<Vec<_>, _>>()?;
+        if ids.is_empty() {
             return Ok(vec![NOWHERE; rows.len]);
         }
-        let width = self.width(&series, times, store)?;
+        let series = || prepared.series().iter().map(|of_batch| ids.get(*of_batch as usize).copied());
+        let width = self.width(series, times, store)?;
         self.batch += 1;
         let mut places = Vec::with_capacity(rows.len);
         let mut wanted: Vec<(u32, i64)> = Vec::new();
         let mut coming: Map<(u32, i64), u32> = Map::default();
-        let mut last = ((u32::MAX, 0), 0);
-        for (series, time) in series.iter().zip(times) {
+        for (series, time) in series().zip(times) {
             let Some(series) = series else {
                 places.push(NOWHERE);
                 continue;
             };
-            let chunk = (*series, time.div_euclid(width));
-            if chunk != last.0 {
-                let slot = match self.index.get(&chunk).or_else(|| coming.get(&chunk)) {
-                    Some(slot) => *slot,
-                    None => {
-                        let slot = place_id(self.slots.len() + wanted.len())?;
-                        wanted.push(chunk);
-                        coming.insert(chunk, slot);
-                        slot
-                    }
-                };
-                if let Some(slot) = self.slots.get_mut(slot as usize) {
-                    slot.used = self.batch;
-                }
-                last = (chunk, slot);
+            let recent = self.recent.get_mut(series as usize);
+            if let Some(Some((within, slot))) = &recent
+                && within.holds(*time)
+            {
+                places.push((*slot, *time));
+                continue;
             }
-            places.push((last.1, *time));
+            let chunk = (series, time.div_euclid(width));
+            let slot = match self.index.get(&chunk).or_else(|| coming.get(&chunk)) {
+                Some(slot) => *slot,
+                None => {
+                    let slot = place_id(self.slots.len() + wanted.len())?;
+                    wanted.push(chunk);
+                    coming.insert(chunk, slot);
+                    slot
+                }
+            };
+            if let Some(recent) = recent {
+                *recent = Some((stretch(chunk.1, width), slot));
+            }
+            places.push((slot, *time));
         }
         if !wanted.is_empty() {
-            let loaded = self.load(&wanted, width, store)?;
+            let loaded = match self.load(&wanted, width, store) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    // What was to come is not there.
+                    self.recent.fill(None);
+                    return Err(error);
+                }
+            };
             for ((series, number), chunk) in wanted.into_iter().zip(loaded) {
-                let mut slot = Slot { series, number, chunk, changed: false, used: self.batch, weight: 0 };
+                let within = stretch(number, width);
+                let known = Known::of(chunk, within);
+                let mut slot = Slot { series, number, within, known, changed: false, used: self.batch, weight: 0 };
                 self.clean += slot.weigh();
                 self.slots.push(slot);
             }
@@ -265,21 +261,8 @@ impl Layout for Series {
     #[inline]
     fn put(&mut self, (place, time): Place, print: u64, replace: bool) -> Seen {
         let slot = &mut self.slots[place as usize];
-        let seen = match slot.chunk.find(time) {
-            Err(at) => {
-                slot.chunk.insert(at, time, print);
-                Seen::New
-            }
-            Ok(at) => match slot.chunk.print_mut(at) {
-                Some(known) if *known != print => {
-                    if replace {
-                        *known = print;
-                    }
-                    Seen::Other
-                }
-                _ => Seen::Same,
-            },
-        };
+        slot.used = self.batch;
+        let seen = slot.known.put(time, print, replace, slot.within);
         if !slot.changed && (seen == Seen::New || (seen == Seen::Other && replace)) {
             slot.changed = true;
             self.clean -= slot.weight;
@@ -294,7 +277,7 @@ impl Layout for Series {
 
     fn changes(&self) -> DedupeChanges {
         let changed = self.changed.iter().map(|place| &self.slots[*place as usize]);
-        let mut chunks: Vec<_> = changed.map(|slot| (self.chunk_key(slot.series, slot.number), slot.chunk.encode())).collect();
+        let mut chunks: Vec<_> = changed.map(|slot| (self.chunk_key(slot.series, slot.number), slot.known.encode())).collect();
         chunks.sort_unstable();
         let width = self.width.filter(|_| !self.width_stored && !chunks.is_empty());
         let meta = width.map(|width| (WIDTH.to_owned(), Value::from(width))).into_iter().collect();
@@ -322,9 +305,14 @@ impl Layout for Series {
     }
 }
 
+/// Where the times of a chunk lie.
+fn stretch(number: i64, width: i64) -> Stretch {
+    Stretch { start: number.saturating_mul(width), width }
+}
+
 /// The width that suits the distances between the times of one series: of the closest tenth, the widest.
-fn fitting_width(series: &[Option<u32>], times: &[i64]) -> i64 {
-    let mut keys: Vec<(u32, i64)> = series.iter().zip(times).filter_map(|(series, time)| Some(((*series)?, *time))).collect();
+fn fitting_width(series: impl Iterator<Item = Option<u32>>, times: &[i64]) -> i64 {
+    let mut keys: Vec<(u32, i64)> = series.zip(times).filter_map(|(series, time)| Some((series?, *time))).collect();
     keys.sort_unstable();
     keys.dedup();
     let pairs = keys.array_windows().filter(|[(a, _), (b, _)]| a == b);
@@ -334,7 +322,7 @@ fn fitting_width(series: &[Option<u32>], times: &[i64]) -> i64 {
     }
     let tenth = distances.len() / 10;
     let (_, distance, _) = distances.select_nth_unstable(tenth);
-    i64::try_from(*distance).unwrap_or(i64::MAX).saturating_mul(TIMES).clamp(NARROWEST, WIDEST)
+    i64::try_from(*distance).unwrap_or(i64::MAX).saturating_mul(PLACES as i64).clamp(NARROWEST, WIDEST)
 }
 
 pub(super) fn damaged(what: String) -> StageError {
@@ -350,7 +338,7 @@ mod tests {
 
     #[test]
     fn the_width_follows_the_times_of_one_series() {
-        let one = |times: &[i64]| fitting_width(&vec![Some(0); times.len()], times);
+        let one = |times: &[i64]| fitting_width(times.iter().map(|_| Some(0)), times);
         assert_eq!(one(&[]), UNKNOWN);
         assert_eq!(one(&[5]), UNKNOWN);
         assert_eq!(one(&[5, 5]), UNKNOWN);
@@ -359,8 +347,8 @@ mod tests {
         assert_eq!(one(&[0, DAY, 2 * DAY]), WIDEST);
         assert_eq!(one(&[0, 1, 2]), NARROWEST);
         assert_eq!(one(&[i64::MIN, i64::MAX]), WIDEST);
-        assert_eq!(fitting_width(&[Some(0), Some(1), None], &[0, HOUR, 2 * HOUR]), UNKNOWN);
-        assert_eq!(fitting_width(&[Some(0), Some(1), Some(0), Some(1)], &[0, 7, HOUR, HOUR + 7]), 512 * HOUR);
+        assert_eq!(fitting_width([Some(0), Some(1), None].into_iter(), &[0, HOUR, 2 * HOUR]), UNKNOWN);
+        assert_eq!(fitting_width([Some(0), Some(1), Some(0), Some(1)].into_iter(), &[0, 7, HOUR, HOUR + 7]), 512 * HOUR);
         let mut glitch: Vec<i64> = (0..100).map(|hour| hour * HOUR).collect();
         glitch.push(HOUR + 1);
         assert_eq!(one(&glitch), 512 * HOUR);
