@@ -10,6 +10,7 @@
 //! at a time (two while one is rewritten), however many an epoch touches.
 
 mod adopt;
+mod appended;
 mod commit;
 mod error;
 mod folder;

@@ -7,6 +7,7 @@ use std::mem;
 use pipeline_contract::{DiskFile, Epoch, Recovery, SinkContext, SinkState, StageError, Stamp};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::appended::Appended;
 use crate::folder::{Folders, folder_of, sync};
 use crate::found::{self, Head};
 use crate::mark::{Mark, Pending, Record, stamp};
@@ -51,7 +52,7 @@ pub enum FileStatus {
 #[derive(Default)]
 struct Change {
     header: Vec<u8>,
-    appended: Vec<u8>,
+    appended: Appended,
     edit: Option<Edit>,
 }
 
@@ -159,20 +160,12 @@ impl FileSet {
         }
     }
 
-    /// The bytes that the open epoch appends to a file, to add to. A new file gets `header` first.
+    /// Appends bytes to a file; a new one gets `header` first. They are in memory until [`FileSet::prepare`], as one piece where they are many.
     ///
     /// # Errors
     /// As [`FileSet::check`].
-    pub fn buffer(&mut self, path: &str, header: &[u8]) -> Result<&mut Vec<u8>, StageError> {
-        Ok(&mut self.change(path, header)?.appended)
-    }
-
-    /// Appends bytes to a file. They are in memory until [`FileSet::prepare`].
-    ///
-    /// # Errors
-    /// As [`FileSet::check`].
-    pub fn append(&mut self, path: &str, header: &[u8], bytes: &[u8]) -> Result<(), StageError> {
-        self.buffer(path, header)?.extend_from_slice(bytes);
+    pub fn append(&mut self, path: &str, header: &[u8], bytes: impl Into<Vec<u8>>) -> Result<(), StageError> {
+        self.change(path, header)?.appended.push(bytes.into());
         Ok(())
     }
 
@@ -199,10 +192,13 @@ impl FileSet {
     /// As [`FileSet::check`].
     pub fn content(&mut self, path: &str, header: &[u8]) -> Result<Box<dyn Read + Send + '_>, StageError> {
         self.check(path, header)?;
-        let appended = self.open.get(path).map_or(&[][..], |change| &change.appended);
-        Ok(match self.looked.get(path) {
-            Some(Ok(Some(mark))) => Box::new(self.open_committed(path, mark)?.take(mark.len).chain(appended)),
-            _ => Box::new(Cursor::new(header.to_vec()).chain(appended)),
+        let stored: Box<dyn Read + Send> = match self.looked.get(path) {
+            Some(Ok(Some(mark))) => Box::new(self.open_committed(path, mark)?.take(mark.len)),
+            _ => Box::new(Cursor::new(header.to_vec())),
+        };
+        Ok(match self.open.get(path) {
+            Some(change) => Box::new(stored.chain(change.appended.reader())),
+            None => stored,
         })
     }
 
@@ -251,14 +247,14 @@ impl FileSet {
         Ok(state)
     }
 
-    fn extend(&mut self, path: &str, mark: &Mark, appended: &[u8]) -> Result<Record, StageError> {
+    fn extend(&mut self, path: &str, mark: &Mark, appended: &Appended) -> Result<Record, StageError> {
         let mut file = self.cx.ports.disk.open_write(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
         self.expect_length(path, &*file, mark)?;
-        let to = mark.len + appended.len() as u64;
+        let to = mark.len + appended.len();
         self.prepared.push(Done::Appended { path: path.to_owned(), from: mark.len, to });
         let mut write = || {
             file.seek(SeekFrom::Start(mark.len))?;
-            file.write_all(appended)?;
+            appended.pieces().iter().try_for_each(|piece| file.write_all(piece))?;
             file.sync()?;
             Mark::of(&mut *file, to, mark.head_len, Some(mark))
         };
@@ -286,7 +282,7 @@ impl FileSet {
         let mut file = disk.create(temp.as_ref()).map_err(|error| io_error("create", path, &error))?;
         if let Some(edit) = change.edit {
             let mut out = BufWriter::with_capacity(64 << 10, &mut *file);
-            edit(&mut old.chain(&change.appended[..]), &mut out).map_err(|error| match error {
+            edit(&mut old.chain(change.appended.reader()), &mut out).map_err(|error| match error {
                 EditError::Io(error) => io_error("rewrite", path, &error),
                 EditError::Stage(error) => error,
             })?;
@@ -294,7 +290,7 @@ impl FileSet {
         } else {
             let mut write = || {
                 io::copy(&mut old, &mut file)?;
-                file.write_all(&change.appended)
+                change.appended.pieces().iter().try_for_each(|piece| file.write_all(piece))
             };
             write().map_err(|error| io_error("write", path, &error))?;
         }

@@ -23,7 +23,7 @@ impl World {
     fn new() -> Self {
         let world = Self { disk: SimDisk::new(), records: Arc::default() };
         let mut files = world.files();
-        files.append(PATH, HEADER, &b"1,abcdefg\n".repeat(1000)).unwrap();
+        files.append(PATH, HEADER, b"1,abcdefg\n".repeat(1000)).unwrap();
         world.commit(&mut files, 1);
         world
     }
@@ -332,7 +332,7 @@ fn grown(dir: &std::path::Path) -> (String, SinkContext) {
     let cx = sink_context(ports, records.clone(), dir.join("keep"));
     let mut files = FileSet::new(&cx);
     for (epoch, rows) in [(1, 10), (2, 3000), (3, 1), (4, 990)] {
-        files.append(&path, HEADER, &b"1,abcdefg\n".repeat(rows)).unwrap();
+        files.append(&path, HEADER, b"1,abcdefg\n".repeat(rows)).unwrap();
         let state = files.prepare(epoch).unwrap();
         records.apply(&state);
         files.commit(epoch, &state).unwrap();

@@ -127,7 +127,7 @@ impl Quarantine {
         if line.len() as u64 > LONGEST_LINE {
             return self.add([rejected.shortened(line.len())]);
         }
-        self.files.append(&slashed(&self.path), b"", &line)?;
+        self.files.append(&slashed(&self.path), b"", line)?;
         self.seen.insert(hash);
         self.added.push(hash);
         Ok(())

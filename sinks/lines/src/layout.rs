@@ -104,6 +104,14 @@ impl Layout {
         self.columns.iter().map(|column| Column::of(batch.column(column.input), column.ty)).collect()
     }
 
+    /// The instants of a column, in microseconds since 1970, whatever stands where it is null.
+    pub(crate) fn instants<'a>(&self, batch: &'a RecordBatch, column: &Written) -> &'a [i64] {
+        match Column::of(batch.column(column.input), column.ty) {
+            Column::Time(instants) => instants.values(),
+            _ => &[],
+        }
+    }
+
     /// Writes a row as a line.
     pub(crate) fn line(&self, sources: &[Column<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), StageError> {
         let from = out.len();

@@ -7,6 +7,7 @@ mod cell;
 mod config;
 mod format;
 mod layout;
+mod making;
 mod paths;
 mod read;
 mod replace;

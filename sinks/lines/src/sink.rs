@@ -15,6 +15,7 @@ use pipeline_files::FileSet;
 use crate::config::Checked;
 use crate::format::Format;
 use crate::layout::Layout;
+use crate::making::Making;
 use crate::read::{Rows, files};
 use crate::replace::{self, Lines};
 
@@ -36,13 +37,23 @@ pub struct LinesSink {
     planned: Option<(Arc<Layout>, SchemaRef)>,
     files: Option<FileSet>,
     known: Known,
+    /// Lines of the open epoch that are not yet given to `files`.
+    making: Making,
     replaced: BTreeMap<String, Lines>,
 }
 
 impl LinesSink {
     /// A sink with these options, whose lines look like this.
     pub fn new(checked: Checked, format: impl Format) -> Self {
-        Self { checked, format: Arc::new(format), planned: None, files: None, known: Known::default(), replaced: BTreeMap::new() }
+        Self {
+            checked,
+            format: Arc::new(format),
+            planned: None,
+            files: None,
+            known: Known::default(),
+            making: Making::default(),
+            replaced: BTreeMap::new(),
+        }
     }
 
     fn layout(&self) -> Result<Arc<Layout>, StageError> {
@@ -54,8 +65,24 @@ impl LinesSink {
     }
 
     fn files(&mut self) -> Result<&mut FileSet, StageError> {
-        self.files.as_mut().ok_or_else(|| StageError::developer("the sink was not recovered before it is used"))
+        self.files.as_mut().ok_or_else(not_recovered)
     }
+
+    /// Gives all lines to `files` that were made.
+    async fn append(&mut self) -> Result<(), StageError> {
+        let layout = self.layout()?;
+        let files = self.files.as_mut().ok_or_else(not_recovered)?;
+        while let Some(made) = self.making.next().await {
+            for (path, lines) in made? {
+                files.append(&path, &layout.header, lines)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_recovered() -> StageError {
+    StageError::developer("the sink was not recovered before it is used")
 }
 
 /// Runs of rows that go to one file, in order.
@@ -119,6 +146,7 @@ impl Sink for LinesSink {
     async fn recover(&mut self, cx: &SinkContext, recovery: &Recovery) -> Result<(), StageError> {
         let root = self.layout()?.paths.root.clone();
         self.replaced.clear();
+        self.making = Making::default();
         self.known = Known::default();
         self.files.insert(FileSet::new(cx)).recover(recovery, &[root])
     }
@@ -127,17 +155,25 @@ impl Sink for LinesSink {
         let layout = self.layout()?;
         layout.check_keys(batch)?;
         let runs = runs(&layout, &mut self.known, batch)?;
-        let sources = layout.sources(batch);
-        let files = self.files.as_mut().ok_or_else(|| StageError::developer("the sink was not recovered before it is used"))?;
         if op == Op::Append {
+            let files = self.files.as_mut().ok_or_else(not_recovered)?;
+            // The files of these rows, and for each run the number of its file among them.
+            let (mut paths, mut numbers) = (Vec::new(), HashMap::new());
+            let mut numbered: Vec<(Range<usize>, usize)> = Vec::with_capacity(runs.len());
             for (rows, path) in runs {
-                let buffer = files.buffer(&self.known.paths[path], &layout.header)?;
-                for row in rows {
-                    layout.line(&sources, row, buffer)?;
+                let number = *numbers.entry(path).or_insert(paths.len());
+                if number == paths.len() {
+                    paths.push(self.known.paths[path].clone());
                 }
+                numbered.push((rows, number));
             }
-            return Ok(());
+            // Whatever is wrong with a file is the fault of these rows.
+            paths.iter().try_for_each(|path| files.check(path, &layout.header).map(drop))?;
+            return self.making.start(&layout, batch, numbered, paths);
         }
+        self.append().await?;
+        let files = self.files.as_mut().ok_or_else(not_recovered)?;
+        let sources = layout.sources(batch);
         let mut new: BTreeMap<&str, Lines> = BTreeMap::new();
         for (rows, path) in runs {
             let lines = new.entry(&self.known.paths[path]).or_default();
@@ -165,11 +201,12 @@ impl Sink for LinesSink {
     async fn look(&mut self, stored: &RecordBatch) -> Result<(), StageError> {
         let layout = self.layout()?;
         let runs = runs(&layout, &mut self.known, stored)?;
-        let files = self.files.as_mut().ok_or_else(|| StageError::developer("the sink was not recovered before it is used"))?;
+        let files = self.files.as_mut().ok_or_else(not_recovered)?;
         runs.iter().try_for_each(|(_, path)| files.check(&self.known.paths[*path], &layout.header).map(|_| ()))
     }
 
     async fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
+        self.append().await?;
         let layout = self.layout()?;
         let replaced = std::mem::take(&mut self.replaced);
         let files = self.files()?;
@@ -185,6 +222,7 @@ impl Sink for LinesSink {
 
     async fn abort(&mut self) -> Result<(), StageError> {
         self.replaced.clear();
+        self.making = Making::default();
         self.files.as_mut().map_or(Ok(()), FileSet::abort)
     }
 

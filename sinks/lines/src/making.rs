@@ -1,0 +1,97 @@
+//! Rows on their way to lines: made beside whoever writes them, since it needs nothing but the rows.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use pipeline_contract::arrow::RecordBatch;
+use pipeline_contract::{ColumnType, StageError};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::JoinHandle;
+
+use crate::format::LONGEST;
+use crate::layout::Layout;
+
+/// Fewer rows are not worth another thread.
+const FEW: usize = 256;
+
+/// Instants that every format can write: the years 1 to 9999, in microseconds since 1970.
+const WRITABLE: Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
+
+/// Lines and the file that they are for.
+pub(crate) type Made = Vec<(String, Vec<u8>)>;
+
+/// Batches whose lines are being made, in the order in which they came.
+#[derive(Default)]
+pub(crate) struct Making(VecDeque<Batch>);
+
+enum Batch {
+    Made(Made),
+    Coming(JoinHandle<Result<Made, StageError>>),
+}
+
+impl Making {
+    /// Makes the lines of rows, each run of which is for the file with its number among `paths`.
+    ///
+    /// # Errors
+    /// When a row cannot be written. Nothing of the batch counts then.
+    pub(crate) fn start(
+        &mut self,
+        layout: &Arc<Layout>,
+        batch: &RecordBatch,
+        runs: Vec<(Range<usize>, usize)>,
+        paths: Vec<String>,
+    ) -> Result<(), StageError> {
+        let runtime = Handle::try_current().ok().filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+        let next = match runtime {
+            // What may fail is done at once, so that whoever brought the rows hears of it.
+            Some(runtime) if batch.num_rows() >= FEW && cannot_fail(layout, batch) => {
+                let (layout, batch) = (layout.clone(), batch.clone());
+                Batch::Coming(runtime.spawn_blocking(move || make(&layout, &batch, runs, paths)))
+            }
+            _ => Batch::Made(make(layout, batch, runs, paths)?),
+        };
+        self.0.push_back(next);
+        Ok(())
+    }
+
+    /// The lines of the next batch, once they are made.
+    pub(crate) async fn next(&mut self) -> Option<Result<Made, StageError>> {
+        Some(match self.0.pop_front()? {
+            Batch::Made(made) => Ok(made),
+            Batch::Coming(made) => match made.await {
+                Ok(made) => made,
+                Err(error) => Err(StageError::developer(format!("lines could not be made: {error}"))),
+            },
+        })
+    }
+}
+
+/// Can every row be written, as far as can be told at a glance?
+fn cannot_fail(layout: &Layout, batch: &RecordBatch) -> bool {
+    // No byte of a text becomes more than six.
+    if batch.get_array_memory_size() > LONGEST / 8 {
+        return false;
+    }
+    let writable = |values: &[i64]| values.iter().fold(true, |all, micros| all & WRITABLE.contains(micros));
+    layout.columns.iter().filter(|column| column.ty == ColumnType::Timestamp).all(|column| writable(layout.instants(batch, column)))
+}
+
+fn make(layout: &Layout, batch: &RecordBatch, runs: Vec<(Range<usize>, usize)>, paths: Vec<String>) -> Result<Made, StageError> {
+    let sources = layout.sources(batch);
+    let mut made: Made = paths.into_iter().map(|path| (path, Vec::new())).collect();
+    let mut longest = 0;
+    for (rows, path) in runs {
+        let Some((_, lines)) = made.get_mut(path) else { continue };
+        for row in rows.clone() {
+            // As much as all rows will need, were they as long as those before.
+            if lines.capacity() - lines.len() < longest {
+                lines.reserve(longest * (rows.end - row));
+            }
+            let from = lines.len();
+            layout.line(&sources, row, lines)?;
+            longest = longest.max(lines.len() - from);
+        }
+    }
+    Ok(made)
+}
