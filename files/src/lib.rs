@@ -12,6 +12,7 @@
 mod adopt;
 mod appended;
 mod commit;
+pub mod decimal;
 mod error;
 mod folder;
 mod found;

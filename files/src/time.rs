@@ -4,6 +4,8 @@ use chrono::format::{Item, Parsed, StrftimeItems};
 use chrono::{DateTime, NaiveTime, Utc};
 use pipeline_contract::instant;
 
+use crate::decimal::plain;
+
 const SECOND: i64 = 1_000_000;
 /// The microseconds of a day.
 pub const DAY: i64 = 86_400 * SECOND;
@@ -57,9 +59,9 @@ impl TimeFormat {
     pub fn write(&self, micros: i64, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Rfc3339 => return rfc3339(micros, out),
-            Self::Unix => decimal(micros, SECOND, out),
-            Self::UnixMs => decimal(micros, 1000, out),
-            Self::UnixUs => decimal(micros, 1, out),
+            Self::Unix => decimal::<SECOND>(micros, out),
+            Self::UnixMs => decimal::<1000>(micros, out),
+            Self::UnixUs => decimal::<1>(micros, out),
             Self::Custom { items, .. } => match instant(micros) {
                 Some(at) => out.extend_from_slice(at.format_with_items(items.iter()).to_string().as_bytes()),
                 None => return false,
@@ -205,28 +207,26 @@ fn fast_rfc3339(text: &[u8]) -> Option<i64> {
 }
 
 /// A whole number of units, with decimals only when there are any.
-fn decimal(micros: i64, unit: i64, out: &mut Vec<u8>) {
-    let (whole, part) = (micros / unit, micros % unit);
+#[inline]
+fn decimal<const UNIT: i64>(micros: i64, out: &mut Vec<u8>) {
+    let (whole, part) = (micros / UNIT, micros % UNIT);
     if whole == 0 && part < 0 {
         out.push(b'-');
     }
     out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
     if part != 0 {
         out.push(b'.');
-        push_digits(part.abs(), if unit == SECOND { 6 } else { 3 }, out);
+        push_digits(part.abs(), if UNIT == SECOND { 6 } else { 3 }, out);
         while out.last() == Some(&b'0') {
             out.pop();
         }
     }
 }
 
+#[inline]
 fn from_decimal(text: &[u8], unit: i64) -> Option<i64> {
-    // Digits alone, and so few that they fit.
-    if (1..=18).contains(&text.len()) {
-        let digits = text.iter().try_fold(0_i64, |n, sign| sign.is_ascii_digit().then(|| n * 10 + i64::from(sign - b'0')));
-        if let Some(n) = digits {
-            return n.checked_mul(unit);
-        }
+    if let Some((whole, 0)) = plain(text) {
+        return whole.cast_signed().checked_mul(unit);
     }
     let point = text.iter().position(|sign| *sign == b'.');
     let (whole, part) = point.map_or((text, &[][..]), |at| (&text[..at], &text[at + 1..]));

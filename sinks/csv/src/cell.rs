@@ -21,12 +21,18 @@ impl Style {
     /// that what is put before can be taken away again.
     fn guarded(&self, text: &[u8]) -> bool {
         const WIDE: [&str; 4] = ["\u{ff1d}", "\u{ff0b}", "\u{ff0d}", "\u{ff20}"];
-        let first = matches!(text.first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\n' | b'\''));
-        self.guard && (first || WIDE.iter().any(|sign| text.starts_with(sign.as_bytes())))
+        if !self.guard {
+            return false;
+        }
+        let Some(first) = text.first() else { return false };
+        matches!(first, b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\n' | b'\'')
+            || (!first.is_ascii() && WIDE.iter().any(|sign| text.starts_with(sign.as_bytes())))
     }
 
     fn quotes(&self, text: &[u8]) -> bool {
-        text == self.null || text.iter().any(|sign| *sign == self.delimiter || matches!(sign, b'"' | b'\n' | b'\r'))
+        // Without a branch for each sign: texts are short.
+        let special = |any: bool, sign: &u8| any | (*sign == self.delimiter) | (*sign == b'"') | (*sign == b'\n') | (*sign == b'\r');
+        text == self.null || text.iter().fold(false, special)
     }
 
     /// Writes a text, quoted only where that is needed.
@@ -98,36 +104,44 @@ fn float(value: f64, out: &mut Vec<u8>) {
 #[inline]
 fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
     let size = value.abs();
-    let (scale, decimals) = match size {
-        1e-3..1e7 => (100_000_000_u64, 8),
-        1e7..1e11 => (10_000, 4),
-        // Zero, too small or too large to be written without an exponent, or no number.
-        _ => return false,
-    };
-    let scaled = (size * scale as f64 + 0.5) as u64;
-    if scaled as f64 / scale as f64 != size {
+    // Zero, too small or too large to be written without an exponent, or no number.
+    if !(1e-3..1e11).contains(&size) {
         return false;
     }
-    let (mut whole, mut part) = (scaled / scale, scaled % scale);
-    let mut text = [b'0'; 24];
-    let mut end = text.len();
-    let point = end - decimals - 1;
-    text[point] = b'.';
-    for at in (point + 1..end).rev() {
-        text[at] = b'0' + (part % 10) as u8;
-        part /= 10;
-    }
-    while end > point + 2 && text[end - 1] == b'0' {
+    let tried = |scale: f64| {
+        let scaled = (size * scale + 0.5) as u64;
+        (scaled as f64 / scale == size).then_some(scaled)
+    };
+    let mut text = [b'0'; 32];
+    // Twelve digits before the point have room.
+    const POINT: usize = 13;
+    text[POINT] = b'.';
+    let (whole, mut end) = if let Some(scaled) = tried(1e4) {
+        let part = scaled % 10_000;
+        text[POINT + 1..POINT + 3].copy_from_slice(&pair(part / 100));
+        text[POINT + 3..POINT + 5].copy_from_slice(&pair(part % 100));
+        (scaled / 10_000, POINT + 5)
+    } else if let Some(scaled) = tried(1e8).filter(|_| size < 1e7) {
+        let part = scaled % 100_000_000;
+        for (at, digits) in [part / 1_000_000, part / 10_000 % 100, part / 100 % 100, part % 100].into_iter().enumerate() {
+            text[POINT + 1 + 2 * at..POINT + 3 + 2 * at].copy_from_slice(&pair(digits));
+        }
+        (scaled / 100_000_000, POINT + 9)
+    } else {
+        return false;
+    };
+    while end > POINT + 2 && text[end - 1] == b'0' {
         end -= 1;
     }
-    let mut start = point;
-    loop {
+    let (mut rest, mut start) = (whole, POINT);
+    while rest >= 10 {
+        start -= 2;
+        text[start..start + 2].copy_from_slice(&pair(rest % 100));
+        rest /= 100;
+    }
+    if rest > 0 || start == POINT {
         start -= 1;
-        text[start] = b'0' + (whole % 10) as u8;
-        whole /= 10;
-        if whole == 0 {
-            break;
-        }
+        text[start] = b'0' + (rest % 10) as u8;
     }
     if value < 0.0 {
         start -= 1;
@@ -135,6 +149,13 @@ fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
     }
     out.extend_from_slice(&text[start..end]);
     true
+}
+
+/// Two digits of a number below 100.
+#[inline]
+fn pair(number: u64) -> [u8; 2] {
+    let tens = ((number * 103) >> 10) as u8;
+    [b'0' + tens, b'0' + (number as u8).wrapping_sub(10 * tens)]
 }
 
 /// A cell as it stands in a file.

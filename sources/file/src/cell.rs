@@ -26,32 +26,12 @@ pub(crate) fn float(text: &[u8]) -> Option<f64> {
 /// of ten that is a float itself, are rounded once, and so are right. All others are `None`.
 #[inline]
 fn plain(text: &[u8]) -> Option<f64> {
-    const POWERS: [f64; 18] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17];
+    const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
     };
-    // So many digits fit 64 bits.
-    if digits.is_empty() || digits.len() > POWERS.len() {
-        return None;
-    }
-    let (mut value, mut point) = (0_u64, digits.len());
-    for (at, sign) in digits.iter().enumerate() {
-        let digit = sign.wrapping_sub(b'0');
-        if digit < 10 {
-            value = value * 10 + u64::from(digit);
-        } else if *sign == b'.' && point == digits.len() && at > 0 {
-            point = at;
-        } else {
-            return None;
-        }
-    }
-    let decimals = match digits.len() - point {
-        0 => 0,
-        // Nothing behind the point.
-        1 => return None,
-        more => more - 1,
-    };
+    let (value, decimals) = pipeline_files::decimal::plain(digits)?;
     if value > 1 << f64::MANTISSA_DIGITS {
         return None;
     }

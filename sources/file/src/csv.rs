@@ -43,15 +43,15 @@ pub(crate) enum Scan {
 pub(crate) fn scan(data: &[u8], whole: bool, dialect: &Dialect, fields: &mut Vec<Field>) -> Scan {
     fields.clear();
     let mut start = 0;
-    let delimiter = u64::from_ne_bytes([dialect.delimiter; 8]);
+    let signs = Signs::of(dialect.delimiter);
     // Cells are short: eight bytes at a time beat a search that is set up for each of them.
     for (block, bytes) in data.chunks(8).enumerate() {
         let mut marked = match bytes.first_chunk::<8>() {
-            Some(bytes) => marks(u64::from_le_bytes(*bytes), delimiter),
+            Some(bytes) => signs.marks(u64::from_le_bytes(*bytes)),
             None => {
                 let mut padded = [0; 8];
                 padded[..bytes.len()].copy_from_slice(bytes);
-                marks(u64::from_le_bytes(padded), delimiter) & ((1 << (8 * bytes.len())) - 1)
+                signs.marks(u64::from_le_bytes(padded)) & ((1 << (8 * bytes.len())) - 1)
             }
         };
         while marked != 0 {
@@ -65,10 +65,10 @@ pub(crate) fn scan(data: &[u8], whole: bool, dialect: &Dialect, fields: &mut Vec
                 let end = if at > start && data[at - 1] == b'\r' { at - 1 } else { at };
                 fields.push(Field { start, end, quoted: false, doubled: false });
                 return Scan::Record { len: at + 1, lines: 1 };
-            } else if at == start {
+            } else if sign == b'"' && at == start {
                 return scan_quoted(data, whole, dialect, fields);
             }
-            // A quote within a cell that does not begin with one is a sign as others.
+            // A quote within a cell that does not begin with one is a sign as others, and so is what only looks like one of the three.
         }
     }
     if !whole || data.is_empty() {
@@ -79,13 +79,36 @@ pub(crate) fn scan(data: &[u8], whole: bool, dialect: &Dialect, fields: &mut Vec
     Scan::Record { len: data.len(), lines: 0 }
 }
 
-/// The high bit of each of eight bytes that is a delimiter, a line end or a quote.
-#[inline]
-fn marks(bytes: u64, delimiter: u64) -> u64 {
-    const LOW: u64 = u64::from_ne_bytes([0x7f; 8]);
-    // No sum carries over into the next byte.
-    let zeros = |bytes: u64| !(((bytes & LOW) + LOW) | bytes | LOW);
-    zeros(bytes ^ delimiter) | zeros(bytes ^ u64::from_ne_bytes([b'\n'; 8])) | zeros(bytes ^ u64::from_ne_bytes([b'"'; 8]))
+/// The signs that end a cell or may begin a quoted one.
+enum Signs {
+    /// They are below this one in each byte, and few others are.
+    Below(u64),
+    /// The delimiter, in each byte.
+    Delimiter(u64),
+}
+
+impl Signs {
+    #[inline]
+    fn of(delimiter: u8) -> Self {
+        match delimiter {
+            b',' | b'\t' => Self::Below(u64::from_ne_bytes([b',' + 1; 8])),
+            _ => Self::Delimiter(u64::from_ne_bytes([delimiter; 8])),
+        }
+    }
+
+    /// The high bit of each of eight bytes that is a delimiter, a line end or a quote; perhaps of others too.
+    #[inline]
+    fn marks(&self, bytes: u64) -> u64 {
+        const LOW: u64 = u64::from_ne_bytes([0x7f; 8]);
+        // No sum carries over into the next byte, and no difference borrows from it.
+        match self {
+            Self::Below(bound) => !((bytes | !LOW) - bound) & !bytes & !LOW,
+            Self::Delimiter(delimiter) => {
+                let zeros = |bytes: u64| !(((bytes & LOW) + LOW) | bytes | LOW);
+                zeros(bytes ^ delimiter) | zeros(bytes ^ u64::from_ne_bytes([b'\n'; 8])) | zeros(bytes ^ u64::from_ne_bytes([b'"'; 8]))
+            }
+        }
+    }
 }
 
 /// As [`scan`], for records with quotes.
@@ -169,6 +192,8 @@ pub(crate) struct CsvRows {
     dialect: Dialect,
     /// For each cell of a record its column, if it has one.
     targets: Vec<Option<usize>>,
+    /// The length of the longest text that is null.
+    longest_null: usize,
     fields: Vec<Field>,
     scratch: Vec<u8>,
 }
@@ -176,7 +201,8 @@ pub(crate) struct CsvRows {
 impl CsvRows {
     /// Records whose cells are for these columns, each by its number.
     pub(crate) fn new(dialect: Dialect, targets: Vec<Option<usize>>) -> Self {
-        Self { dialect, targets, fields: Vec::new(), scratch: Vec::new() }
+        let longest_null = dialect.null.iter().map(Vec::len).max().unwrap_or_default();
+        Self { dialect, targets, longest_null, fields: Vec::new(), scratch: Vec::new() }
     }
 
     /// Reads the record at the front.
@@ -195,7 +221,7 @@ impl CsvRows {
         }
         for (field, target) in self.fields.iter().zip(&self.targets) {
             let Some((cells, wanted)) = target.and_then(|target| Some((batch.columns.get_mut(target)?, wanted.get(target)?))) else { continue };
-            if let Err(fault) = push(field, data, cells, wanted, &self.dialect, &mut self.scratch) {
+            if let Err(fault) = push(field, data, cells, wanted, &self.dialect, self.longest_null, &mut self.scratch) {
                 return Step::Reject { len, lines, fault };
             }
         }
@@ -204,10 +230,18 @@ impl CsvRows {
 }
 
 #[inline]
-fn push(field: &Field, record: &[u8], cells: &mut Cells, wanted: &Wanted, dialect: &Dialect, scratch: &mut Vec<u8>) -> Result<(), Fault> {
+fn push(
+    field: &Field,
+    record: &[u8],
+    cells: &mut Cells,
+    wanted: &Wanted,
+    dialect: &Dialect,
+    longest_null: usize,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Fault> {
     let raw = field.of(record);
     let is_text = wanted.ty == Type::Text;
-    if (!field.quoted || !is_text) && dialect.null.iter().any(|null| null == raw) {
+    if raw.len() <= longest_null && (!field.quoted || !is_text) && dialect.null.iter().any(|null| null == raw) {
         if wanted.required {
             return Err(Fault::new("file:null", format!("{} is null, and it is required", wanted.name)));
         }
