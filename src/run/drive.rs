@@ -74,6 +74,11 @@ impl Drive<'_> {
             if let Some(split) = self.record.splits.get_mut(worker.index) {
                 split.attempts = worker.attempts.load(Ordering::SeqCst).max(1);
             }
+            // A part of a split does not count without the rest, unless the run goes on later.
+            if let Err(SplitEnd::Failed(_) | SplitEnd::Stop(Stop::Deadline | Stop::Fatal(_))) = &outcome {
+                let lost = apart(self.writer.take_out(worker.index)).await;
+                lost.iter().for_each(|(index, error)| self.fail(*index, error));
+            }
             match outcome {
                 Ok(()) => hopeless = 0,
                 Err(SplitEnd::Failed(error)) => {
@@ -95,7 +100,7 @@ impl Drive<'_> {
         }
     }
 
-    /// Takes one split's rows as they come, and passes them on when it is done or a prefix is full.
+    /// Takes one split's rows, and passes them on as they come where it can be gone on with behind them, or else when it is done.
     async fn store_split(&mut self, worker: &mut Worker) -> Result<(), SplitEnd> {
         let mut held: Vec<Chunk> = Vec::new();
         let mut rows = 0;
@@ -106,8 +111,8 @@ impl Drive<'_> {
                 message = worker.messages.recv() => message,
                 () = self.run.ports.clock.sleep(self.run.time_left()), if self.run.deadline.is_some() => return Err(SplitEnd::Stop(Stop::Deadline)),
                 // Rows that wait for nothing but a slow neighbour are made durable.
-                () = self.run.ports.clock.sleep(self.until_epoch_is_old()), if !self.writer.is_empty() && self.writer.preview.is_none() => {
-                    self.commit(false).await.map_err(SplitEnd::Stop)?;
+                () = self.run.ports.clock.sleep(self.until_epoch_is_old()), if self.writer.holds_others(worker.index) && self.writer.preview.is_none() => {
+                    self.commit_others(worker.index).await?;
                     continue;
                 }
             };
@@ -122,8 +127,11 @@ impl Drive<'_> {
                     let can_stop_here = chunk.position.is_some();
                     rows += chunk.read;
                     held.push(chunk);
-                    if can_stop_here && rows >= self.settings.epoch_rows && self.writer.preview.is_none() {
+                    if can_stop_here && self.writer.preview.is_none() {
+                        // Rows that are fresh from the reader are worked on fastest.
                         self.pass(worker.index, std::mem::take(&mut held), false).await?;
+                    }
+                    if can_stop_here && rows >= self.settings.epoch_rows && self.writer.preview.is_none() {
                         rows = 0;
                         self.commit(true).await.map_err(SplitEnd::Stop)?;
                         if self.record.splits.get(worker.index).is_some_and(|split| split.status == SplitStatus::Failed) {
@@ -154,6 +162,17 @@ impl Drive<'_> {
             if index == split { own = Some(error) } else { self.fail(index, &error) }
         }
         Err(own.map_or_else(|| SplitEnd::Stop(Stop::Fatal(StageError::developer("rows were lost without an error"))), SplitEnd::Failed))
+    }
+
+    /// Commits what does not belong to a split, of which there is a part alone.
+    async fn commit_others(&mut self, split: usize) -> Result<(), SplitEnd> {
+        let (part, lost) = apart(self.writer.set_aside(split)).await;
+        lost.iter().for_each(|(index, error)| self.fail(*index, error));
+        self.commit(false).await.map_err(SplitEnd::Stop)?;
+        for item in part {
+            self.pass(split, item.chunks, item.complete).await?;
+        }
+        Ok(())
     }
 
     fn total(&self) -> Counts {

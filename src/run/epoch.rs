@@ -258,6 +258,22 @@ impl EpochWriter {
         }
     }
 
+    /// Takes the rows of one split out of the open epoch. Answers the splits that were lost with it.
+    pub(crate) async fn take_out(&mut self, split: usize) -> Vec<(usize, StageError)> {
+        if self.passed.iter().any(|item| item.split == split) { self.write_anew(split).await } else { Vec::new() }
+    }
+
+    /// Takes the rows of one split out of the open epoch, and answers them beside the splits that were lost with it.
+    pub(crate) async fn set_aside(&mut self, split: usize) -> (Vec<Passed>, Vec<(usize, StageError)>) {
+        let own = self.passed.iter().filter(|item| item.split == split).cloned().collect();
+        (own, self.take_out(split).await)
+    }
+
+    /// Are there rows of another split in the open epoch?
+    pub(crate) fn holds_others(&self, split: usize) -> bool {
+        self.passed.iter().any(|item| item.split != split)
+    }
+
     /// Aborts everything and writes what was passed on again, without the given split. Answers the splits that failed doing so.
     async fn write_anew(&mut self, without: usize) -> Vec<(usize, StageError)> {
         let mut lost = Vec::new();

@@ -109,12 +109,14 @@ fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
         return false;
     }
     let tried = |scale: f64| {
-        let scaled = (size * scale + 0.5) as u64;
-        (scaled as f64 / scale == size).then_some(scaled)
+        // Signed: the processor converts these in one step.
+        let scaled = (size * scale + 0.5) as i64;
+        (scaled as f64 / scale == size).then_some(scaled.cast_unsigned())
     };
-    let mut text = [b'0'; 32];
-    // Twelve digits before the point have room.
+    let mut text = [b'0'; 40];
+    // Eleven digits and a sign have room before the point, eight digits behind it.
     const POINT: usize = 13;
+    const MOST: usize = 24;
     text[POINT] = b'.';
     let (whole, mut end) = if let Some(scaled) = tried(1e4) {
         let part = scaled % 10_000;
@@ -147,7 +149,15 @@ fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
         start -= 1;
         text[start] = b'-';
     }
-    out.extend_from_slice(&text[start..end]);
+    // As many bytes as there may be, since copying a number of them that is known beforehand takes no call.
+    let (from, len) = (out.len(), end - start);
+    match text.get(start..).and_then(|text| text.first_chunk::<MOST>()) {
+        Some(text) if len <= MOST => {
+            out.extend_from_slice(text);
+            out.truncate(from + len);
+        }
+        _ => out.extend_from_slice(&text[start..end]),
+    }
     true
 }
 

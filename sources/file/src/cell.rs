@@ -35,7 +35,8 @@ fn plain(text: &[u8]) -> Option<f64> {
     if value > 1 << f64::MANTISSA_DIGITS {
         return None;
     }
-    let value = value as f64 / POWERS.get(decimals)?;
+    // Signed: the processor converts these in one step.
+    let value = value.cast_signed() as f64 / POWERS.get(decimals)?;
     Some(if negative { -value } else { value })
 }
 

@@ -151,6 +151,56 @@ async fn a_killed_run_with_a_stored_prefix_goes_on_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_of_a_split_waits_for_the_rest_and_others_do_not_wait_for_it() {
+    for gone in [None, Some(StageError::split(Category::ClientError, "no such coin"))] {
+        let mut script = vec![Step::Rows(vec![1]), Step::Wait(Duration::from_secs(20)), Step::Rows(vec![2])];
+        script.extend(gone.clone().map(Step::Always));
+        let world = World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", script), ("c", vec![Step::Rows(vec![1])])]);
+        let mut engine = world.engine();
+        let (request, never) = (engine.now(None), CancellationToken::new());
+        let run = engine.run(&request, &never);
+        tokio::pin!(run);
+        assert!(tokio::time::timeout(Duration::from_secs(15), &mut run).await.is_err());
+        assert_eq!(world.stored(), ["a 00:01 1.0"], "after the 10 s of an epoch");
+        let record = run.await;
+        if gone.is_some() {
+            assert_eq!((record.status, record.rows.written), (RunStatus::Partial, 2));
+            assert_eq!(world.stored(), ["a 00:01 1.0", "c 00:01 1.0"]);
+        } else {
+            assert_eq!((record.status, record.rows.written, record.rows.duplicates), (RunStatus::Ok, 4, 0));
+            assert_eq!(world.stored(), ["a 00:01 1.0", "b 00:01 1.0", "b 00:02 2.0", "c 00:01 1.0"]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_a_split_is_dropped_at_the_deadline_and_gone_on_with_after_a_cancel() {
+    let splits = || {
+        let b = vec![Step::Rows(vec![1]), Step::Wait(Duration::from_secs(900)), Step::Rows(vec![2])];
+        vec![("a", vec![Step::Rows(vec![1])]), ("b", b)]
+    };
+    let mut world = World::new(splits());
+    world.settings.once_deadline = Duration::from_secs(60);
+    let record = world.run().await;
+    assert_eq!((record.status, world.stored()), (RunStatus::Partial, vec!["a 00:01 1.0".to_owned()]));
+
+    let world = World::new(splits());
+    let (mut engine, cancel) = (world.engine(), CancellationToken::new());
+    let (request, stop) = (engine.now(None), cancel.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stop.cancel();
+    });
+    assert_eq!(engine.run(&request, &cancel).await.status, RunStatus::Interrupted);
+    assert_eq!(world.stored(), ["a 00:01 1.0", "b 00:01 1.0"]);
+    world.script.opened.lock().unwrap().clear();
+    let resumed = world.engine().resume(&CancellationToken::new(), true).await.unwrap().unwrap();
+    assert_eq!((resumed.status, resumed.rows.duplicates), (RunStatus::Ok, 0));
+    assert_eq!(*world.script.opened.lock().unwrap(), [("b".to_owned(), Some(1))], "what is stored is not read again");
+    assert_eq!(world.stored(), ["a 00:01 1.0", "b 00:01 1.0", "b 00:02 2.0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rows_that_cannot_be_made_durable_fail_their_split_alone() {
     let world = World::new(["a", "b", "c"].map(|id| (id, vec![Step::Rows(vec![1])])).to_vec());
     world.shelf.lock().unwrap().jams = Some("b".to_owned());

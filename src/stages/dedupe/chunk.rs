@@ -140,7 +140,10 @@ pub(super) fn encode(first: Option<i64>, step: u64, distances: impl Iterator<Ite
         varint(step, &mut bytes);
         distances.for_each(|distance| varint(distance, &mut bytes));
     }
-    prints.iter().for_each(|print| bytes.extend_from_slice(&print.to_le_bytes()));
+    let from = bytes.len();
+    bytes.resize(from + prints.len() * 8, 0);
+    let (places, _) = bytes.get_mut(from..).unwrap_or_default().as_chunks_mut::<8>();
+    places.iter_mut().zip(prints).for_each(|(place, print)| *place = print.to_le_bytes());
     let checksum = checksum(&bytes);
     bytes.extend_from_slice(&checksum);
     bytes
