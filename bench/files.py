@@ -78,7 +78,7 @@ def two_cores(took, what):
 def csv(session):
     source, expect = session.plain()
     took = in_turn(programs(session, source, expect, ["pipeline", "pipeline, one core", "DuckDB", "Polars", "reference loop"]), session.rounds, session.say)
-    bars = of_rivals(took, ["DuckDB", "Polars"], 1 / 3, "CSV: a third")
+    bars = of_rivals(took, ["DuckDB", "Polars"], 1 / 3, "CSV: at most a third")
     bars.append(bar("CSV: at most 1.8 x the CPU time of the reference loop", ratios(took, "pipeline", "reference loop", "cpu"), 1.8, " x"))
     bars.append(bar("CSV: peak memory under 300 MB", [t.peak for t in took["pipeline"]], 300, " MB", 0))
     bars.append(two_cores(took, "CSV"))
@@ -89,7 +89,7 @@ def jsonl(session):
     source, expect = session.plain()
     # Polars reads a number that is asked for as text anew, which is another text: it does other work here.
     took = in_turn(programs(session, source.with_suffix(".jsonl"), expect, ["pipeline", "pipeline, one core", "DuckDB"]), session.rounds, session.say)
-    bars = of_rivals(took, ["DuckDB"], 1 / 2, "JSON Lines: half")
+    bars = of_rivals(took, ["DuckDB"], 1 / 2, "JSON Lines: at most half")
     bars.append(two_cores(took, "JSON Lines"))
     return bars, f"JSON Lines into CSV, {session.rows:,} rows:\n\n{shown(took)}"
 

@@ -61,12 +61,12 @@ def held(session):
         laws.append((name, f"{by_log[0]:.2f} {unit}", f"{by_log[2]:.2f}", f"{ends[0]:.1f}", f"{by_rows[0]:.3f} {unit}", f"{by_rows[2]:.2f}", f"{ends[1]:.1f}"))
         if limit:
             least = getattr(medians(took[small]), key) * times
-            note = f" by the law that grows with the rows, {ends[0] - least:.1f} {unit} by that of their logarithm"
-            asked = f"the same onto {far:,} held, from the law of growth: within {limit} {unit}"
-            bars.append(bar(asked, [max(ends) - least], limit, f" {unit}", 1, note=note))
+            asked = f"the same onto {far:,} held, by extrapolation: within {limit} {unit}; the worse of two laws counts"
+            measured = f"{ends[0] - least:.1f} {unit} if it grows with the logarithm of the rows, {ends[1] - least:.1f} {unit} if with the rows"
+            bars.append({**bar(asked, [max(ends) - least], limit), "measured": measured})
     rows = [(f"{rows:,}", *(f"{v:.1f}" for v in (t.wall * 1000, t.cpu * 1000, t.peak))) for rows, t in ((r, medians(took[r])) for r in sizes)]
     text = f"{MORE:,} rows more, median of {session.args.appends} runs with rows of their own:\n\n" + table(["rows held", "wall ms", "CPU ms", "peak MB"], rows)
     if len(sizes) > 2:
         head = ["law of growth", "for ten times the rows", "mean distance", f"{far:,}", "for a million rows more", "mean distance", f"{far:,}"]
-        text += f"\n\nFitted from {', '.join(f'{rows:,}' for rows in sizes[1:])}:\n\n" + table(head, laws)
+        text += f"\n\nFitted from {', '.join(f'{rows:,}' for rows in sizes[1:])}; the law with the smaller mean distance fits better:\n\n" + table(head, laws)
     return bars, text

@@ -46,12 +46,12 @@ def ratios(took, of, to, what):
     return [getattr(a, what) / getattr(b, what) for a, b in zip(took[of], took[to])]
 
 
-def bar(asked, values, limit, unit="", digits=2, least=False, note=""):
+def bar(asked, values, limit, unit="", digits=2, least=False):
     """A row of the table of bars: the median of `values` against a limit that it must not pass (`least`: must reach)."""
     middle = statistics.median(values)
     met = middle >= limit if least else middle <= limit
     spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
-    return {"asked": asked, "measured": f"{middle:.{digits}f}{unit}{spread}{note}", "met": met}
+    return {"asked": asked, "measured": f"{middle:.{digits}f}{unit}{spread}", "met": met}
 
 
 def table(head, rows):
@@ -81,7 +81,8 @@ class Session:
         """A CSV file of the generator's (and JSON Lines beside it), and what is expected of its rows."""
         csv, expect = self.work / f"{name}.csv", self.work / f"{name}.json"
         if not all(file.exists() for file in [csv, expect, *([csv.with_suffix(".jsonl")] if jsonl else [])]):
-            self.say(f"  makes {csv.name}")
+            if rows > 1000:
+                self.say(f"  makes {csv.name}")
             more = ["--jsonl", csv.with_suffix(".jsonl")] if jsonl else []
             command = [sys.executable, HERE / "generate.py", "--rows", str(rows), "--csv", csv, *more, "--expect", expect, *map(str, options)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
