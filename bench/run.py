@@ -22,7 +22,7 @@ import api
 import files
 import held
 import small
-from measure import HERE, REPO, Session
+from measure import HERE, REPO, Session, table
 
 PARTS = {
     "binary": small.binary, "start": small.start, "api": api.api, "resident": small.resident, "instructions": small.instructions,
@@ -65,8 +65,10 @@ def block(session, about, done):
     lines += [f"| {bar['asked']} | {bar['measured']} | {'met' if bar['met'] else '**missed**'} |" for bar in bars]
     for part in parts:
         lines += ["", part["text"]] if part["text"] else []
-    lines += ["", "Load (of 1, 5 and 15 minutes) before and after each part, the script's own work included:", "", "| part | began (UTC) | took s | before | after |", "|---|---|---:|---|---|"]
-    lines += [f"| {name} | {done[name]['began']} | {done[name]['took']:.0f} | {done[name]['before']} | {done[name]['after']} |" for name in PARTS if name in done]
+    shown = [(name, done[name]) for name in PARTS if name in done]
+    rows = [(name, part["began"], f"{part['took']:.0f}", part["before"], part["after"]) for name, part in shown]
+    lines += ["", "Load (of 1, 5 and 15 minutes) before and after each part, the script's own work included:", ""]
+    lines.append(table(["part", "began (UTC)", "took s", "before", "after"], rows))
     return "\n".join(lines) + "\n"
 
 

@@ -21,12 +21,18 @@ def start(session):
         ("`--version`", ["--version"], 5),
         ("`check` of a file of 64 lines", ["check", lines], 20),
         ("`check pipelines/crypto.toml`", ["check", REPO / "pipelines/crypto.toml"], 20),
+        ("`true`, to compare with", ["true"], None),
     ]:
-        took = runs([session.binary, *command], 50, cwd=folder)
+        took = runs([session.binary, *command] if limit else command, 50, cwd=folder)
         wall, cpu = [t.wall * 1000 for t in took], [t.cpu * 1000 for t in took]
-        bars.append(bar(f"{name} under {limit} ms", wall, limit, " ms"))
-        rows.append((name, *(f"{figure:.2f}" for figure in (statistics.median(wall), min(wall), statistics.median(cpu), min(cpu))), f"{max(t.peak for t in took):.1f}"))
-    return bars, "Start-up, 50 times each:\n\n" + table(["command", "wall ms", "least", "CPU ms", "least", "peak MB"], rows)
+        if limit:
+            bars.append(bar(f"{name} under {limit} ms", wall, limit, " ms"))
+        figures = statistics.median(wall), min(wall), statistics.median(cpu), min(cpu), max(t.peak for t in took)
+        rows.append((name, *(f"{figure:.2f}" for figure in figures)))
+    text = "Start-up, 50 times each:\n\n" + table(["command", "wall ms", "least", "CPU ms", "least", "peak MB"], rows)
+    if all(round(t.cpu * 1e6) % 1000 == 0 for t in took):
+        text += "\n\nThis kernel counts CPU time in ticks: look at the wall time alone."
+    return bars, text
 
 
 @contextmanager
@@ -56,8 +62,8 @@ def logged(log, what, times, process):
 def held(process):
     """Resident, proportional and private dirty memory in MB, and the peak."""
     rollup, status = (open(f"/proc/{process.pid}/{name}").read() for name in ("smaps_rollup", "status"))
-    kib = [re.search(rf"^{name}:\s+(\d+)", text, re.M)[1] for text, name in [(rollup, "Rss"), (rollup, "Pss"), (rollup, "Private_Dirty"), (status, "VmHWM")]]
-    return [int(figure) * 1024 / 1e6 for figure in kib]
+    where = [(rollup, "Rss"), (rollup, "Pss"), (rollup, "Private_Dirty"), (status, "VmHWM")]
+    return [int(re.search(rf"^{name}:\s+(\d+)", text, re.M)[1]) * 1024 / 1e6 for text, name in where]
 
 
 def soon(seconds):
@@ -126,4 +132,5 @@ def instructions(session):
             raise SystemExit(done.stderr)
         counted.append((kind, f"{int(found[1]) / rows:,.0f}"))
         session.say(f"  {counted[-1]}")
-    return [], f"Instructions a row (callgrind, {rows:,} rows, `concurrency = 1`, the start of the process included):\n\n" + table(["input", "instructions"], counted)
+    text = f"Instructions a row (callgrind, {rows:,} rows, `concurrency = 1`, the start of the process included):\n\n"
+    return [], text + table(["input", "instructions"], counted)
