@@ -77,7 +77,8 @@ def two_cores(took, what):
 
 def csv(session):
     source, expect = session.plain()
-    took = in_turn(programs(session, source, expect, ["pipeline", "pipeline, one core", "DuckDB", "Polars", "reference loop"]), session.rounds, session.say)
+    names = ["pipeline", "pipeline, one core", "DuckDB", "Polars", "reference loop"]
+    took = in_turn(programs(session, source, expect, names), session.rounds, session.say)
     bars = of_rivals(took, ["DuckDB", "Polars"], 1 / 3, "CSV: at most a third")
     bars.append(bar("CSV: at most 1.8 x the CPU time of the reference loop", ratios(took, "pipeline", "reference loop", "cpu"), 1.8, " x"))
     bars.append(bar("CSV: peak memory under 300 MB", [t.peak for t in took["pipeline"]], 300, " MB", 0))

@@ -54,19 +54,23 @@ def held(session):
     asked = f"{MORE:,} rows more onto {session.rows:,} held: within {{}} of onto {small:,}"
     bars = [bar(asked.format("30 ms"), beyond("wall", 1000), 30, " ms", 1), bar(asked.format("10 MB"), beyond("peak", 1), 10, " MB", 1)]
     laws = []
-    for key, name, times, limit, unit in [("wall", "wall time", 1000, 30, "ms"), ("cpu", "CPU time", 1000, None, "ms"), ("peak", "peak memory", 1, 10, "MB")]:
+    figures = [("wall", "wall time", 1000, 30, "ms"), ("cpu", "CPU time", 1000, None, "ms"), ("peak", "peak memory", 1, 10, "MB")]
+    for key, name, times, limit, unit in figures:
         points = [(rows, getattr(medians(took[rows]), key) * times) for rows in sizes[1:]]
         by_log, by_rows = fit([(math.log10(rows), y) for rows, y in points]), fit([(rows / 1e6, y) for rows, y in points])
         ends = [by_log[0] * math.log10(far) + by_log[1], by_rows[0] * far / 1e6 + by_rows[1]]
-        laws.append((name, f"{by_log[0]:.2f} {unit}", f"{by_log[2]:.2f}", f"{ends[0]:.1f}", f"{by_rows[0]:.3f} {unit}", f"{by_rows[2]:.2f}", f"{ends[1]:.1f}"))
+        logs, lines = (f"{by_log[0]:.2f} {unit}", f"{by_log[2]:.2f}", f"{ends[0]:.1f}"), (f"{by_rows[0]:.3f} {unit}", f"{by_rows[2]:.2f}", f"{ends[1]:.1f}")
+        laws.append((name, *logs, *lines))
         if limit:
             least = getattr(medians(took[small]), key) * times
             asked = f"the same onto {far:,} held, by extrapolation: within {limit} {unit}; the worse of two laws counts"
             measured = f"{ends[0] - least:.1f} {unit} if it grows with the logarithm of the rows, {ends[1] - least:.1f} {unit} if with the rows"
             bars.append({**bar(asked, [max(ends) - least], limit), "measured": measured})
     rows = [(f"{rows:,}", *(f"{v:.1f}" for v in (t.wall * 1000, t.cpu * 1000, t.peak))) for rows, t in ((r, medians(took[r])) for r in sizes)]
-    text = f"{MORE:,} rows more, median of {session.args.appends} runs with rows of their own:\n\n" + table(["rows held", "wall ms", "CPU ms", "peak MB"], rows)
+    text = f"{MORE:,} rows more, median of {session.args.appends} runs with rows of their own:\n\n"
+    text += table(["rows held", "wall ms", "CPU ms", "peak MB"], rows)
     if len(sizes) > 2:
         head = ["law of growth", "for ten times the rows", "mean distance", f"{far:,}", "for a million rows more", "mean distance", f"{far:,}"]
-        text += f"\n\nFitted from {', '.join(f'{rows:,}' for rows in sizes[1:])}; the law with the smaller mean distance fits better:\n\n" + table(head, laws)
+        text += f"\n\nFitted from {', '.join(f'{rows:,}' for rows in sizes[1:])}; the law with the smaller mean distance fits better:\n\n"
+        text += table(head, laws)
     return bars, text

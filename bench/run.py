@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Measures `pipeline` against every bar that was set for it, and writes the table into docs/performance.md.
 
-    cargo build --release && bench/run.py --write            everything: an hour and a half, 15 GB below bench/.work
+    cargo build --release && bench/run.py --write            everything: most of an hour, 12 GB below bench/.work
     bench/run.py --rows 200000 --only csv,api                parts alone, small, printed
     bench/run.py --only held --resume --write                goes on: keeps what the same binary did before, with the same options
 
-Needs Linux, Python 3.10 with `venv`, cargo, pip's registry once, and for instructions valgrind. Programs take turns, ratios are those of one round, and
-the median of the rounds counts; met or missed is the script's verdict. Every output is checked against what the generator says is right.
+Needs Linux, Python 3.10 with `venv`, cargo, pip's registry once, and for instructions valgrind. Programs take turns, ratios are those of one round,
+and the median of the rounds counts; met or missed is the script's verdict. Every output is checked against what the generator says is right.
 """
 import argparse
 import hashlib
@@ -45,7 +45,8 @@ def machine(session):
     model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), platform.machine())
     memory = int(Path("/proc/meminfo").read_text().split()[1]) * 1024 / 1e9
     digest = hashlib.sha256(session.binary.read_bytes()).hexdigest()
-    build = f"{said(session.binary, '--version')}, SHA-256 {digest[:12]}, the repository at {said('git', 'rev-parse', '--short', 'HEAD') or 'no commit'}"
+    commit = said("git", "rev-parse", "--short", "HEAD") or "no commit"
+    build = f"{said(session.binary, '--version')}, SHA-256 {digest[:12]}, the repository at {commit}"
     system = f"{len(os.sched_getaffinity(0))} cores of {model}, {memory:.0f} GB, Linux {platform.release().split('-')[0]}"
     tools = f"{files.versions(session)}, Python {platform.python_version()}, {said('rustc', '--version').split(' (')[0]}"
     return digest, f"{system}; {build}; {tools}."
