@@ -1,4 +1,9 @@
-"""One more run of 1,000 rows onto much that is held already, and how it grows."""
+"""One more run of 1,000 rows onto much that is held already, and how it grows.
+
+What a series holds is stored in chunks of so many hours, and the newest one is written anew: how full it is counts more than all that lies before.
+Sizes are told apart from that only where it is equally full: of 256 to 272 hours in 133,333, 933,333, 10 and 30 million rows, 19 in 10,000.
+"""
+import json
 import math
 import shutil
 import statistics
@@ -21,10 +26,11 @@ def held(session):
         out = session.work / f"held-{rows}"
         took = session.ours(source, out)
         session.say(f"  holds {rows:,}: {took.wall:.1f} s, {took.peak:.0f} MB")
+        kept = json.loads(expect.read_text())["kept"]
         if rows > session.rows:  # room
             source.unlink()
             expect.unlink()
-        outs[rows] = (out, rows * 96 // 100, iter(range(1000)))
+        outs[rows] = (out, kept, iter(range(1000)))
 
     def more(rows):
         """Half of the rows are the newest ones held, half follow on them."""
@@ -47,6 +53,7 @@ def held(session):
             raise SystemExit(f"{lines} lines are stored instead of {want}, of {rows:,} rows and what came after")
         shutil.rmtree(out)
     small, far = sizes[0], session.rows * 10
+    fitted = [rows for rows in sizes if rows * 11 >= session.rows]
 
     def beyond(key, times):
         return [(getattr(a, key) - getattr(b, key)) * times for a, b in zip(took[session.rows], took[small])]
@@ -56,7 +63,7 @@ def held(session):
     laws = []
     figures = [("wall", "wall time", 1000, 30, "ms"), ("cpu", "CPU time", 1000, None, "ms"), ("peak", "peak memory", 1, 10, "MB")]
     for key, name, times, limit, unit in figures:
-        points = [(rows, getattr(medians(took[rows]), key) * times) for rows in sizes[1:]]
+        points = [(rows, getattr(medians(took[rows]), key) * times) for rows in fitted]
         by_log, by_rows = fit([(math.log10(rows), y) for rows, y in points]), fit([(rows / 1e6, y) for rows, y in points])
         ends = [by_log[0] * math.log10(far) + by_log[1], by_rows[0] * far / 1e6 + by_rows[1]]
         logs, lines = (f"{by_log[0]:.2f} {unit}", f"{by_log[2]:.2f}", f"{ends[0]:.1f}"), (f"{by_rows[0]:.3f} {unit}", f"{by_rows[2]:.2f}", f"{ends[1]:.1f}")
@@ -69,8 +76,8 @@ def held(session):
     rows = [(f"{rows:,}", *(f"{v:.1f}" for v in (t.wall * 1000, t.cpu * 1000, t.peak))) for rows, t in ((r, medians(took[r])) for r in sizes)]
     text = f"{MORE:,} rows more, median of {session.args.appends} runs with rows of their own:\n\n"
     text += table(["rows held", "wall ms", "CPU ms", "peak MB"], rows)
-    if len(sizes) > 2:
+    if len(fitted) > 2:
         head = ["law of growth", "for ten times the rows", "mean distance", f"{far:,}", "for a million rows more", "mean distance", f"{far:,}"]
-        text += f"\n\nFitted from {', '.join(f'{rows:,}' for rows in sizes[1:])}; the law with the smaller mean distance fits better:\n\n"
+        text += f"\n\nFitted from {', '.join(f'{rows:,}' for rows in fitted)}; the law with the smaller mean distance fits better:\n\n"
         text += table(head, laws)
     return bars, text

@@ -77,7 +77,7 @@ def arguments():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--rows", type=int, default=10_000_000)
     a.add_argument("--rounds", type=int, default=3)
-    a.add_argument("--rows-held", help="by default 10,000, and a tenth, once and three times --rows; must hold --rows")
+    a.add_argument("--rows-held", help="what 1,000 rows come onto; --rows must be among them (held.py says why 933,333)")
     a.add_argument("--appends", type=int, default=9, help="runs of 1,000 rows onto each of --rows-held")
     a.add_argument("--only", help=f"parts, with commas between: {','.join(PARTS)}")
     a.add_argument("--resume", action="store_true", help="keep the parts that this binary did before, with the same rows and rounds")
@@ -86,11 +86,12 @@ def arguments():
     a.add_argument("--binary", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release/pipeline")
     a = a.parse_args()
     a.only = a.only.split(",") if a.only else list(PARTS)
-    a.rows_held = [int(rows) for rows in a.rows_held.split(",")] if a.rows_held else [10_000, a.rows // 10, a.rows, a.rows * 3]
+    default = [10_000, 133_333, 933_333, a.rows, a.rows * 3] if a.rows > 5_000_000 else [10_000, a.rows // 10, a.rows, a.rows * 3]
+    a.rows_held = [int(rows) for rows in a.rows_held.split(",")] if a.rows_held else default
     if unknown := [name for name in a.only if name not in PARTS]:
         sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    if a.rows not in a.rows_held or len(a.rows_held) < 3:
-        sys.exit("--rows-held needs --rows, a smaller one before it, and at least three in all")
+    if a.rows not in a.rows_held[1:]:
+        sys.exit("--rows-held needs --rows, and a smaller one before it")
     if not a.binary.exists():
         sys.exit(f"there is no {a.binary}: `cargo build --release`, or --binary")
     return a
