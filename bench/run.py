@@ -57,9 +57,11 @@ def block(session, about, done):
     parts = [done[name] for name in PARTS if name in done]
     missing = [name for name in PARTS if name not in done]
     bars = [bar for part in parts for bar in part["bars"]]
-    lines = [about, f"{session.rows:,} rows, {session.rounds} rounds. MB are 10^6 bytes. In brackets: lowest and highest."]
+    lines = [about, f"{session.rows:,} rows, rounds: {session.rounds}. MB are 10^6 bytes. In brackets: lowest and highest."]
     if session.rows < 10_000_000:
         lines[-1] += " **The bars speak of 10,000,000 rows: this is a small session, to try the script.**"
+    if max(float(part["before"].split()[0]) for part in parts) > len(os.sched_getaffinity(0)):
+        lines[-1] += " **Others used the machine meanwhile (load below): wall times, and what follows from them, are not to be relied on.**"
     if missing:
         lines[-1] += f" Not measured: {', '.join(missing)}."
     lines += ["", f"**{sum(bar['met'] for bar in bars)} of {len(bars)} bars are met.**", "", "| asked | measured | |", "|---|---|---|"]
