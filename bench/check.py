@@ -4,12 +4,14 @@ import csv
 import json
 import sys
 
-rows, cents, seen = 0, 0, set()
+rows, cents, seen, coins = 0, 0, set(), {}
 with open(sys.argv[1], newline="") as file:
-    for row in csv.DictReader(file):
+    lines = csv.reader(file)
+    next(lines)
+    for coin, time, _, _, _, _, volume in lines:
         rows += 1
-        seen.add((row["coin_id"], row["timestamp"]))
-        cents += round(float(row["volume"]) * 100)
+        seen.add(coins.setdefault(coin, len(coins)) << 44 | int(time))  # a number takes a fifth of a pair of texts
+        cents += round(float(volume) * 100)
 expect = json.load(open(sys.argv[2]))
 faults = [f"{name}: {is_} instead of {want}" for name, is_, want in [
     ("rows", rows, expect["kept"]), ("keys", len(seen), expect["kept"]), ("volume", cents, expect["volume_cents"])] if is_ != want]

@@ -10,6 +10,8 @@ Rejects are in turn high below low, a negative price, no close, NaN as volume. `
 and the sum of volume * 100 over the first row of each key, which is right only if the first one that keeps the rules is kept.
 """
 import argparse
+import array
+import heapq
 import json
 import random
 import sys
@@ -37,25 +39,37 @@ def main():
     first = max(0, a.start - keys // 2)
 
     def kinds():
-        """The numbers of keys and what is wrong with the row, in the order of time."""
+        """The numbers of keys and what is wrong with the row, by and large in the order of time."""
         for n in range(keys):
-            yield first + n, 0
-        for n in range(doubles):
-            yield first + draw.randrange(keys), 1 + (n % 3 == 0)
-        for n in range(rejects):
-            yield first + draw.randrange(keys), 3 + n % 4
+            yield n << 3
+            for count, kind in ((doubles, 1), (rejects, 3)):  # spread evenly, of keys that came not long before
+                for own in range(n * count // keys, (n + 1) * count // keys):
+                    yield (n - draw.randrange(min(n, 1000) + 1)) << 3 | kind + (own % 3 == 0 if kind == 1 else own % 4)
+
+    def near(rows):
+        """Each row somewhere in the window that begins with it; only the window is held."""
+        held = []
+        for at, row in enumerate(rows):
+            heapq.heappush(held, (at + draw.randrange(a.window), at, row))
+            while held and held[0][0] <= at:
+                yield heapq.heappop(held)[2]
+        for _, _, row in sorted(held):
+            yield row
 
     if a.shuffle:
-        rows = list(kinds())
+        rows = array.array("q", kinds())
         draw.shuffle(rows)
     else:
-        rows = sorted(kinds(), key=lambda row: row[0] + draw.randrange(a.window))
+        rows = near(kinds())
     csv = open(a.csv, "w", buffering=1 << 20) if a.csv else None
     js = open(a.jsonl, "w", buffering=1 << 20) if a.jsonl else None
     if csv:
         csv.write("coin_id,timestamp,open,high,low,close,volume\n")
-    seen, cents = set(), 0
-    for n, kind in rows:
+    seen, cents, written, kept = bytearray(keys), 0, 0, 0
+    names = [f"coin-{coin:05d}" for coin in range(a.series)]
+    for row in rows:
+        n, kind = first + (row >> 3), row & 7
+        written += 1
         coin, hour = n % a.series, n // a.series
         own = (n * 2654435761) & 0xFFFFFFFF  # a hash is enough, and quick
         price, high, low = base[coin] * (1 + own % 97 / 1000), 1 + own % 13 / 1000, 1 - own % 11 / 1000
@@ -71,10 +85,11 @@ def main():
             close = ""
         elif kind == 6:
             v = "NaN"
-        elif n not in seen:
-            seen.add(n)
+        elif not seen[n - first]:
+            seen[n - first] = 1
+            kept += 1
             cents += volume
-        name, at = f"coin-{coin:05d}", T0 + hour * HOUR
+        name, at = names[coin], T0 + hour * HOUR
         if csv:
             csv.write(f"{name},{at},{o},{h},{l},{close},{v}\n")
         if js:
@@ -83,7 +98,7 @@ def main():
     for file in (csv, js):
         if file:
             file.close()
-    expect = {"rows": len(rows), "kept": len(seen), "rejected": rejects, "duplicates": doubles, "volume_cents": cents}
+    expect = {"rows": written, "kept": kept, "rejected": rejects, "duplicates": doubles, "volume_cents": cents}
     if a.expect:
         with open(a.expect, "w") as file:
             json.dump(expect, file)

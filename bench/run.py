@@ -1,114 +1,129 @@
 #!/usr/bin/env python3
-"""Measures `pipeline` beside DuckDB and Polars on pipelines/clean-candles.toml, its state and its commits on; writes a table.
+"""Measures `pipeline` against every bar that was set for it, and writes the table into docs/performance.md.
 
-    cargo build --release && bench/run.py [--rows 10000000] [--rounds 3] [--work DIR] [--table FILE]
+    cargo build --release && bench/run.py --write            everything: most of an hour, 12 GB below bench/.work
+    bench/run.py --rows 200000 --only csv,api                parts alone, small, printed
+    bench/run.py --only held --resume --write                goes on: keeps what the same binary did before, with the same options
 
-Needs Python 3 with `venv`, and pip's registry once; about 15 GB below `--work` (default: bench/.work) and 4 GB of memory, which is DuckDB's.
-Programs run in turn, round after round, and the median counts. CPU seconds (user and system) tell more than wall time where others use the
-machine. Every output is checked against what the generator says is right (`check.py`).
+Needs Linux, Python 3.10 with `venv`, cargo, pip's registry once, and for instructions valgrind. Programs take turns, ratios are those of one round,
+and the median of the rounds counts; met or missed is the script's verdict. Every output is checked against what the generator says is right.
 """
 import argparse
+import hashlib
+import json
 import os
 import platform
-import shutil
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-REPO = HERE.parent
+import api
+import files
+import held
+import small
+from measure import HERE, REPO, Session, table
+
+PARTS = {
+    "binary": small.binary, "start": small.start, "api": api.api, "resident": small.resident, "instructions": small.instructions,
+    "csv": files.csv, "jsonl": files.jsonl, "hard": files.hard, "held": held.held,
+}
+DOCUMENT, BEGIN, END = REPO / "docs/performance.md", "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
-def measured(command, **more):
-    """Wall and CPU seconds and peak MB of a program."""
-    began = time.monotonic()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **more)
-    said = child.stderr.read()
-    _, status, used = os.wait4(child.pid, 0)
-    if status:
-        sys.exit(f"{command} failed:\n{said.decode()}")
-    return time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+def load():
+    return " ".join(f"{figure:.1f}" for figure in os.getloadavg())
 
 
-def main():
+def said(*command):
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPO).stdout.strip()
+
+
+def machine(session):
+    """What was measured, and on what."""
+    info = Path("/proc/cpuinfo").read_text()
+    model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), platform.machine())
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) * 1024 / 1e9
+    digest = hashlib.sha256(session.binary.read_bytes()).hexdigest()
+    commit = said("git", "rev-parse", "--short", "HEAD") or "no commit"
+    build = f"{said(session.binary, '--version')}, SHA-256 {digest[:12]}, the repository at {commit}"
+    system = f"{len(os.sched_getaffinity(0))} cores of {model}, {memory:.0f} GB, Linux {platform.release().split('-')[0]}"
+    tools = f"{files.versions(session)}, Python {platform.python_version()}, {said('rustc', '--version').split(' (')[0]}"
+    return digest, f"{system}; {build}; {tools}."
+
+
+def block(session, about, done):
+    """What stands between the markers."""
+    parts = [done[name] for name in PARTS if name in done]
+    missing = [name for name in PARTS if name not in done]
+    bars = [bar for part in parts for bar in part["bars"]]
+    lines = [about, f"{session.rows:,} rows, rounds: {session.rounds}. MB are 10^6 bytes. In brackets: lowest and highest."]
+    if session.rows < 10_000_000:
+        lines[-1] += " **The bars speak of 10,000,000 rows: this is a small session, to try the script.**"
+    if max(float(part["before"].split()[0]) for part in parts) > len(os.sched_getaffinity(0)):
+        lines[-1] += " **Others used the machine meanwhile (load below): wall times, and what follows from them, are not to be relied on.**"
+    if missing:
+        lines[-1] += f" Not measured: {', '.join(missing)}."
+    lines += ["", f"**{sum(bar['met'] for bar in bars)} of {len(bars)} bars are met.**", "", "| asked | measured | |", "|---|---|---|"]
+    lines += [f"| {bar['asked']} | {bar['measured']} | {'met' if bar['met'] else '**missed**'} |" for bar in bars]
+    for part in parts:
+        lines += ["", part["text"]] if part["text"] else []
+    shown = [(name, done[name]) for name in PARTS if name in done]
+    rows = [(name, part["began"], f"{part['took']:.0f}", part["before"], part["after"]) for name, part in shown]
+    lines += ["", "Load (of 1, 5 and 15 minutes) before and after each part, the script's own work included:", ""]
+    lines.append(table(["part", "began (UTC)", "took s", "before", "after"], rows))
+    return "\n".join(lines) + "\n"
+
+
+def arguments():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--rows", type=int, default=10_000_000)
     a.add_argument("--rounds", type=int, default=3)
+    a.add_argument("--rows-held", help="what 1,000 rows come onto; --rows must be among them (held.py says why 933,333)")
+    a.add_argument("--appends", type=int, default=9, help="runs of 1,000 rows onto each of --rows-held")
+    a.add_argument("--only", help=f"parts, with commas between: {','.join(PARTS)}")
+    a.add_argument("--resume", action="store_true", help="keep the parts that this binary did before, with the same rows and rounds")
+    a.add_argument("--write", action="store_true", help="write the tables into docs/performance.md")
     a.add_argument("--work", type=Path, default=HERE / ".work")
     a.add_argument("--binary", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release/pipeline")
-    a.add_argument("--table", type=Path, help="also write the table to this file")
     a = a.parse_args()
-    a.work.mkdir(parents=True, exist_ok=True)
-    work, binary = a.work.resolve(), a.binary.resolve()
-    pip = work / "venv/bin/pip"
-    if not pip.exists():
-        subprocess.run([sys.executable, "-m", "venv", work / "venv"], check=True)
-        subprocess.run([pip, "install", "-q", "duckdb", "polars"], check=True)
-    python = work / "venv/bin/python"
-
-    def made(name, *options):
-        expect = work / f"{name}.json"
-        if not expect.exists():
-            subprocess.run([sys.executable, HERE / "generate.py", *options, "--expect", expect], check=True, stdout=subprocess.DEVNULL)
-        return expect
-
-    def pipeline_file(name, rules=""):
-        text = (REPO / "pipelines/clean-candles.toml").read_text()
-        if name.endswith(".jsonl"):
-            text = "".join(line for line in text.splitlines(True) if not line.startswith("quoted_newlines"))
-        file = work / "clean.toml"
-        file.write_text(rules + text)
-        return file
-
-    def ours(source, out, fresh=True, rules=""):
-        if fresh:
-            shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(exist_ok=True)
-        file = pipeline_file(str(source), rules)
-        return measured([binary, "run", file, "--once", "-q"], cwd=out, env={**os.environ, "CANDLES": str(source)})
-
-    plain = made(f"plain-{a.rows}", "--rows", str(a.rows), "--csv", work / "plain.csv", "--jsonl", work / "plain.jsonl")
-    hard = made(f"hard-{a.rows}", "--rows", str(a.rows), "--series", "100000", "--rejects", "20", "--duplicates", "30", "--shuffle",
-                "--csv", work / "hard.csv")
-    lines = ["| input | program | wall s | CPU s | peak MB |", "|---|---|---:|---:|---:|"]
-    two = {**os.environ, "POLARS_MAX_THREADS": "2"}
-    for name, source, expect in [("CSV", "plain.csv", plain), ("JSON Lines", "plain.jsonl", plain), ("CSV, hard", "hard.csv", hard)]:
-        source, out, flat, bad = work / source, work / "out", work / "o.csv", work / "r.csv"
-        programs = {
-            "pipeline": lambda: ours(source, out),
-            "pipeline, one core": lambda: measured(
-                ["taskset", "-c", "0", binary, "run", pipeline_file(str(source)), "--once", "-q"], cwd=fresh(out), env={**os.environ, "CANDLES": str(source)}),
-            "DuckDB": lambda: measured([python, HERE / "duckdb_clean.py", source, flat, bad, "2"]),
-            "Polars": lambda: measured([python, HERE / "polars_clean.py", source, flat, bad], env=two),
-        }
-        if name == "JSON Lines":
-            programs.pop("Polars")  # it reads a number that is asked for as text anew, which is another text
-        times = {program: [] for program in programs}
-        for turn in range(a.rounds):
-            for program, run in programs.items():
-                times[program].append(run())
-                if turn == 0:
-                    written = out / "data/clean/candles.csv" if program.startswith("pipeline") else flat
-                    subprocess.run([sys.executable, HERE / "check.py", written, expect], check=True, stdout=subprocess.DEVNULL)
-        for program, all_times in times.items():
-            wall, cpu, peak = (statistics.median(column) for column in zip(*all_times))
-            lines.append(f"| {name} | {program} | {wall:.2f} | {cpu:.2f} | {peak:.0f} |")
-    versions = subprocess.run([python, "-c", "import duckdb, polars; print('DuckDB', duckdb.__version__ + ', Polars', polars.__version__)"],
-                              check=True, capture_output=True, text=True).stdout.strip()
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
-    lines += ["", f"{a.rows:,} rows; median of {a.rounds}; {os.cpu_count()} cores, {model or platform.machine()}; {versions}."]
-    table = "\n".join(lines) + "\n"
-    print(table, end="")
-    if a.table:
-        a.table.write_text(table)
+    a.only = a.only.split(",") if a.only else list(PARTS)
+    default = [10_000, 133_333, 933_333, a.rows, a.rows * 3] if a.rows > 5_000_000 else [10_000, a.rows // 10, a.rows, a.rows * 3]
+    a.rows_held = [int(rows) for rows in a.rows_held.split(",")] if a.rows_held else default
+    if unknown := [name for name in a.only if name not in PARTS]:
+        sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if a.rows not in a.rows_held[1:]:
+        sys.exit("--rows-held needs --rows, and a smaller one before it")
+    if not a.binary.exists():
+        sys.exit(f"there is no {a.binary}: `cargo build --release`, or --binary")
+    return a
 
 
-def fresh(folder):
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    return folder
+def main():
+    session = Session(arguments())
+    args = session.args
+    session.work.mkdir(parents=True, exist_ok=True)
+    kept = session.work / "results.json"
+    digest, about = machine(session)
+    same = [digest, args.rows, args.rounds]
+    before = json.loads(kept.read_text()) if args.resume and kept.exists() else None
+    done = before["done"] if before and before["same"] == same else {}
+    for name in PARTS:
+        if name not in args.only:
+            continue
+        session.say(name)
+        began, at, load_before = time.monotonic(), time.strftime("%Y-%m-%d %H:%M", time.gmtime()), load()
+        bars, text = PARTS[name](session)
+        done[name] = {"bars": bars, "text": text, "began": at, "took": time.monotonic() - began, "before": load_before, "after": load()}
+        kept.write_text(json.dumps({"same": same, "done": done}))
+    written = block(session, about, done)
+    print(written)
+    if args.write:
+        head, _, rest = DOCUMENT.read_text().partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        if not tail:
+            sys.exit(f"{DOCUMENT} has no {BEGIN} ... {END}")
+        DOCUMENT.write_text(f"{head}{BEGIN}\n{written}{END}{tail}")
 
 
 if __name__ == "__main__":
