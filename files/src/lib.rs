@@ -18,6 +18,7 @@ mod folder;
 mod found;
 mod mark;
 pub mod name;
+mod prepare;
 mod set;
 pub mod time;
 

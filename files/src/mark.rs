@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
+use crate::appended::Appended;
 use crate::io_error;
 
 /// How much of a file's end is hashed.
@@ -102,6 +103,19 @@ impl Mark {
         Ok(Self { len, head_len, head, tail, body, stamp: None })
     }
 
+    /// A file that had the mark `before` and to which bytes were appended. Of what is on the disk only the ends are read.
+    pub(crate) fn extended(file: &mut dyn DiskFile, before: &Self, appended: &Appended) -> io::Result<Self> {
+        let len = before.len + appended.len();
+        let Some(sum) = before.body.as_deref().and_then(|body| u64::from_str_radix(body, 16).ok()) else {
+            return Self::of(file, len, before.head_len, Some(before));
+        };
+        let (head, tail) = Self::ends(file, len, before.head_len)?;
+        let begun = before.len % BLOCK;
+        let mut blocks = Blocks { number: before.len / BLOCK, sum, begun: read_part(file, before.len - begun, begun)? };
+        appended.pieces().iter().for_each(|piece| blocks.add(piece));
+        Ok(Self { len, head_len: before.head_len, head, tail, body: Some(format!("{:016x}", blocks.sum)), stamp: None })
+    }
+
     fn ends(file: &mut dyn DiskFile, len: u64, head_len: u64) -> io::Result<(String, String)> {
         let head = hash_part(file, 0, head_len.min(len))?;
         let from = len.saturating_sub(TAIL);
@@ -129,6 +143,38 @@ impl Mark {
     /// Is the file, as a whole, what was marked?
     pub(crate) fn is(&self, file: &mut dyn DiskFile, stamp: Option<Stamp>) -> io::Result<bool> {
         Ok(file.size()? == self.len && self.differs(file, stamp)?.is_none())
+    }
+}
+
+/// The sum of the hashes of a file's blocks while it grows.
+struct Blocks {
+    /// The number of the next block.
+    number: u64,
+    sum: u64,
+    /// What there is of it.
+    begun: Vec<u8>,
+}
+
+impl Blocks {
+    fn add(&mut self, mut bytes: &[u8]) {
+        if !self.begun.is_empty() {
+            let (of_it, rest) = bytes.split_at(bytes.len().min(BLOCK as usize - self.begun.len()));
+            self.begun.extend_from_slice(of_it);
+            bytes = rest;
+            if self.begun.len() < BLOCK as usize {
+                return;
+            }
+            let begun = std::mem::take(&mut self.begun);
+            self.whole(&begun);
+        }
+        let blocks = bytes.chunks_exact(BLOCK as usize);
+        self.begun.extend_from_slice(blocks.remainder());
+        blocks.for_each(|block| self.whole(block));
+    }
+
+    fn whole(&mut self, block: &[u8]) {
+        self.sum = self.sum.wrapping_add(xxh3_64_with_seed(block, self.number));
+        self.number += 1;
     }
 }
 
@@ -171,4 +217,37 @@ pub(crate) fn read_part(file: &mut dyn DiskFile, from: u64, len: u64) -> io::Res
     file.seek(SeekFrom::Start(from))?;
     file.read_exact(&mut part)?;
     Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_contract::Disk;
+    use pipeline_contract::testkit::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn a_mark_that_grows_is_the_mark_of_the_whole() {
+        let bytes: Vec<u8> = (0..60_000_u32).map(|n| (n * 7 % 127) as u8).collect();
+        for (first, pieces) in
+            [(0, vec![1, 70_000]), (5, vec![4091, 1, 4096]), (4096, vec![4095, 1]), (4095, vec![1]), (9000, vec![10, 20, 30_000, 5]), (7, vec![0, 3])]
+        {
+            let disk = SimDisk::new();
+            disk.put("x", std::str::from_utf8(&bytes[..first]).unwrap());
+            let mut file = disk.open_write("x".as_ref()).unwrap();
+            let mut mark = Mark::of(&mut *file, first as u64, 3.min(first as u64), None).unwrap();
+            let mut appended = Appended::default();
+            let mut at = first;
+            for piece in pieces {
+                appended.push(bytes[at..(at + piece).min(bytes.len())].to_vec());
+                at = (at + piece).min(bytes.len());
+            }
+            file.seek(SeekFrom::Start(mark.len)).unwrap();
+            appended.pieces().iter().for_each(|piece| file.write_all(piece).unwrap());
+            let whole = Mark::of(&mut *file, mark.len + appended.len(), mark.head_len, None).unwrap();
+            assert_eq!(Mark::extended(&mut *file, &mark, &appended).unwrap(), whole);
+            mark.body = None;
+            assert_eq!(Mark::extended(&mut *file, &mark, &appended).unwrap(), whole, "of an older record");
+        }
+    }
 }

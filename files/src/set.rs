@@ -1,16 +1,16 @@
 //! The files of one sink, and what the open epoch does to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{self, BufWriter, Cursor, Read, SeekFrom, Write};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Cursor, Read, Write};
 use std::mem;
 
 use pipeline_contract::{DiskFile, Epoch, Recovery, SinkContext, SinkState, StageError, Stamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::appended::Appended;
-use crate::folder::{Folders, folder_of, sync};
+use crate::folder::{Folders, folder_of};
 use crate::found::{self, Head};
-use crate::mark::{Mark, Pending, Record, stamp};
+use crate::mark::{Mark, Record};
 use crate::{Root, io_error};
 
 /// What makes new content of old: it reads the whole old content, the epoch's own appended bytes last, and writes the new.
@@ -50,15 +50,15 @@ pub enum FileStatus {
 }
 
 #[derive(Default)]
-struct Change {
-    header: Vec<u8>,
-    appended: Appended,
-    edit: Option<Edit>,
+pub(crate) struct Change {
+    pub(crate) header: Vec<u8>,
+    pub(crate) appended: Appended,
+    pub(crate) edit: Option<Edit>,
 }
 
 /// Something done on disk for an epoch that is not decided.
 #[derive(Debug)]
-enum Done {
+pub(crate) enum Done {
     Appended { path: String, from: u64, to: u64 },
     Made { temp: String },
 }
@@ -68,11 +68,11 @@ pub struct FileSet {
     pub(crate) cx: SinkContext,
     pub(crate) folders: Folders,
     /// What was found at each path in this epoch: each file is looked at once.
-    looked: HashMap<String, Result<Option<Mark>, StageError>>,
+    pub(crate) looked: HashMap<String, Result<Option<Mark>, StageError>>,
     /// Files whose stamp is not the committed one and whose bytes are, with that stamp.
     read_through: HashMap<String, Stamp>,
-    open: BTreeMap<String, Change>,
-    prepared: Vec<Done>,
+    pub(crate) open: BTreeMap<String, Change>,
+    pub(crate) prepared: Vec<Done>,
     /// What an abort could not take back yet.
     owed: Vec<Done>,
     /// A file that somebody removed begins anew.
@@ -202,106 +202,15 @@ impl FileSet {
         })
     }
 
-    fn open_committed(&self, path: &str, mark: &Mark) -> Result<Box<dyn DiskFile>, StageError> {
+    pub(crate) fn open_committed(&self, path: &str, mark: &Mark) -> Result<Box<dyn DiskFile>, StageError> {
         let file = self.cx.ports.disk.open(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
         self.expect_length(path, &*file, mark)?;
         Ok(file)
     }
 
-    fn expect_length(&self, path: &str, file: &dyn DiskFile, mark: &Mark) -> Result<(), StageError> {
+    pub(crate) fn expect_length(&self, path: &str, file: &dyn DiskFile, mark: &Mark) -> Result<(), StageError> {
         let len = file.size().map_err(|error| io_error("look at", path, &error))?;
         if len == mark.len { Ok(()) } else { Err(found::other_length(path, len, mark.len)) }
-    }
-
-    /// Makes the epoch durable, not yet counted, and says what its records become.
-    ///
-    /// # Errors
-    /// When a file cannot be written, or somebody changed it since it was looked at. [`FileSet::abort`] takes back what was done.
-    pub fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
-        self.settle()?;
-        if !self.prepared.is_empty() {
-            return Err(StageError::developer(format!("epoch {epoch} is prepared while the one before is neither committed nor aborted")));
-        }
-        let mut state = SinkState::default();
-        let mut named = BTreeSet::new();
-        for (path, change) in mem::take(&mut self.open) {
-            let committed = match self.looked.get(&path) {
-                Some(Ok(mark)) => mark.clone(),
-                _ => return Err(StageError::developer(format!("{path} was not looked at before it is written"))),
-            };
-            let record = match (committed, change.edit) {
-                (Some(_), None) if change.appended.is_empty() => continue,
-                (None, None) if change.appended.is_empty() => continue,
-                (Some(mark), None) => self.extend(&path, &mark, &change.appended)?,
-                (over, edit) => {
-                    named.insert(folder_of(&path));
-                    self.make(&path, epoch, over, Change { edit, ..change })?
-                }
-            };
-            state.0.insert(path.clone(), record.to_value(&path)?);
-        }
-        // Without this a decided epoch could lose the files it renames.
-        for dir in named {
-            sync(&*self.cx.ports.disk, &dir)?;
-        }
-        Ok(state)
-    }
-
-    fn extend(&mut self, path: &str, mark: &Mark, appended: &Appended) -> Result<Record, StageError> {
-        let mut file = self.cx.ports.disk.open_write(path.as_ref()).map_err(|error| io_error("open", path, &error))?;
-        self.expect_length(path, &*file, mark)?;
-        let to = mark.len + appended.len();
-        self.prepared.push(Done::Appended { path: path.to_owned(), from: mark.len, to });
-        let mut write = || {
-            file.seek(SeekFrom::Start(mark.len))?;
-            appended.pieces().iter().try_for_each(|piece| file.write_all(piece))?;
-            file.sync()?;
-            Mark::of(&mut *file, to, mark.head_len, Some(mark))
-        };
-        let mut mark = write().map_err(|error| io_error("write", path, &error))?;
-        mark.stamp = stamp(&*self.cx.ports.disk, path)?;
-        Ok(Record { mark, pending: None })
-    }
-
-    fn make(&mut self, path: &str, epoch: Epoch, over: Option<Mark>, change: Change) -> Result<Record, StageError> {
-        let disk = self.cx.ports.disk.clone();
-        let mut old: Box<dyn Read + Send> = match &over {
-            Some(mark) => Box::new(self.open_committed(path, mark)?.take(mark.len)),
-            None => {
-                if let Some(meta) = disk.metadata(path.as_ref()).map_err(|error| io_error("look at", path, &error))? {
-                    return Err(found::foreign(path, meta.len, meta.is_dir));
-                }
-                Box::new(&change.header[..])
-            }
-        };
-        let dir = folder_of(path);
-        self.folders.ensure(&*disk, &dir)?;
-        let temp = dir.join(self.temp_name(path, epoch));
-        let temp = temp.to_string_lossy().into_owned();
-        self.prepared.push(Done::Made { temp: temp.clone() });
-        let mut file = disk.create(temp.as_ref()).map_err(|error| io_error("create", path, &error))?;
-        if let Some(edit) = change.edit {
-            let mut out = BufWriter::with_capacity(64 << 10, &mut *file);
-            edit(&mut old.chain(change.appended.reader()), &mut out).map_err(|error| match error {
-                EditError::Io(error) => io_error("rewrite", path, &error),
-                EditError::Stage(error) => error,
-            })?;
-            out.flush().map_err(|error| io_error("write", path, &error))?;
-        } else {
-            let mut write = || {
-                io::copy(&mut old, &mut file)?;
-                change.appended.pieces().iter().try_for_each(|piece| file.write_all(piece))
-            };
-            write().map_err(|error| io_error("write", path, &error))?;
-        }
-        let mut finish = || {
-            file.sync()?;
-            let len = file.size()?;
-            Mark::of(&mut *file, len, change.header.len() as u64, None)
-        };
-        let mut mark = finish().map_err(|error| io_error("write", path, &error))?;
-        mark.stamp = stamp(&*disk, &temp)?;
-        Ok(Record { mark, pending: Some(Pending { temp, over }) })
     }
 
     /// Finishes a decided epoch: what was made is renamed to its place. Idempotent.
@@ -353,7 +262,7 @@ impl FileSet {
         roots.iter().try_for_each(|root| self.remove_strays(root))
     }
 
-    fn settle(&mut self) -> Result<(), StageError> {
+    pub(crate) fn settle(&mut self) -> Result<(), StageError> {
         let mut first = None;
         for done in mem::take(&mut self.owed).into_iter().rev() {
             if let Err(error) = self.take_back(&done) {
@@ -399,7 +308,7 @@ impl FileSet {
         format!(".pipeline-{:08x}-", xxh3_64(cx.id.as_bytes()) >> 32)
     }
 
-    fn temp_name(&self, path: &str, epoch: Epoch) -> String {
+    pub(crate) fn temp_name(&self, path: &str, epoch: Epoch) -> String {
         format!("{}{:016x}-{epoch}.tmp", Self::temp_prefix(&self.cx), xxh3_64(path.as_bytes()))
     }
 }

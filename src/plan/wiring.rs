@@ -444,7 +444,8 @@ impl<'a> Wiring<'a, '_> {
         Settings {
             file: self.def.file.path.clone(),
             concurrency: run.concurrency,
-            epoch_rows: run.epoch_rows(),
+            epoch_rows: run.epoch_rows().0,
+            most_epoch_rows: run.epoch_rows().1,
             epoch_interval: run.epoch_interval.0,
             deadline: run.deadline.as_ref().map_or(by_schedule, |deadline| deadline.0),
             once_deadline: run.deadline.as_ref().map_or(LONGEST_RUN, |deadline| deadline.0),

@@ -93,7 +93,7 @@ impl Drive<'_> {
             }
             let done = self.record.splits.len() - pending.len() - workers.len();
             (self.observer)(&RunEvent::SplitRead { done, took: worker.took.get().copied().unwrap_or_default() });
-            let full = self.writer.rows() >= self.settings.epoch_rows;
+            let full = self.writer.is_full(self.settings);
             if full || self.epoch_is_old() {
                 self.commit(full).await?;
             }
@@ -131,7 +131,7 @@ impl Drive<'_> {
                         // Rows that are fresh from the reader are worked on fastest.
                         self.pass(worker.index, std::mem::take(&mut held), false).await?;
                     }
-                    if can_stop_here && rows >= self.settings.epoch_rows && self.writer.preview.is_none() {
+                    if can_stop_here && rows >= self.settings.epoch_rows && self.writer.is_full(self.settings) && self.writer.preview.is_none() {
                         rows = 0;
                         self.commit(true).await.map_err(SplitEnd::Stop)?;
                         if self.record.splits.get(worker.index).is_some_and(|split| split.status == SplitStatus::Failed) {

@@ -11,6 +11,7 @@ use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::{Act, Category, Clock, Epoch, Op, Position, Records, Recovery, Sink, SinkContext, StageError};
 use serde_json::Value;
 
+use super::Settings;
 use super::quarantine::{Quarantine, Rejected};
 use super::worker::{Chunk, StagedReject};
 use crate::stages::dedupe::Deduper;
@@ -18,6 +19,12 @@ use crate::state::{ChunkKey, Counts, EpochCommit, RejectHash, SplitRecord, Store
 
 /// How often a decided commit is tried in one run before the run gives up; the next run goes on with it.
 const COMMIT_TRIES: u32 = 5;
+
+/// Rows are scattered when a commit saves more than one chunk of keys for so many of them ...
+const SCATTERED: u64 = 8;
+
+/// ... and are waited for while they take less memory than this.
+const WAIT_BYTES: usize = 128 << 20;
 
 /// A sink's records, read from the store.
 pub(crate) struct StoredRecords {
@@ -128,6 +135,8 @@ pub(crate) struct EpochWriter {
     passed: Vec<Passed>,
     outcomes: Vec<Outcome>,
     rows: u64,
+    /// The memory that its rows take, about.
+    bytes: usize,
     opened_at: Option<Duration>,
     /// Something that was written could not be taken back: only recovery may.
     unclean: bool,
@@ -160,6 +169,7 @@ impl EpochWriter {
             passed: Vec::new(),
             outcomes: Vec::new(),
             rows: 0,
+            bytes: 0,
             opened_at: None,
             unclean: false,
             poisoned: None,
@@ -186,7 +196,7 @@ impl EpochWriter {
         }
         self.passed.clear();
         self.outcomes.clear();
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         self.opened_at = None;
         if let Some(deduper) = &mut self.deduper {
             deduper.abort();
@@ -215,6 +225,12 @@ impl EpochWriter {
     /// Rows in the open epoch.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Are there as many rows as are worth a commit?
+    pub(crate) fn is_full(&self, settings: &Settings) -> bool {
+        let scattered = || self.deduper.as_ref().is_some_and(|deduper| deduper.to_save().saturating_mul(SCATTERED) > self.rows);
+        self.rows >= settings.epoch_rows && (self.rows >= settings.most_epoch_rows || self.bytes >= WAIT_BYTES || !scattered())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -246,6 +262,7 @@ impl EpochWriter {
             Ok(outcome) => {
                 let rows = outcome.rows;
                 self.rows += rows.read;
+                self.bytes += item.chunks.iter().map(|chunk| chunk.batch.get_array_memory_size()).sum::<usize>();
                 self.outcomes.push(outcome);
                 self.passed.push(item);
                 Ok(rows)
@@ -316,7 +333,7 @@ impl EpochWriter {
 
     async fn clear(&mut self) {
         self.outcomes.clear();
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         if self.poisoned.is_some() {
             return;
         }
@@ -423,7 +440,7 @@ impl EpochWriter {
             // Nothing is stored in a dry run; the overlay goes on, so that later rows meet earlier ones.
             self.passed.clear();
             self.outcomes.clear();
-            self.rows = 0;
+            (self.rows, self.bytes) = (0, 0);
             return Ok(committed);
         }
         if let Some(error) = self.poisoned.clone() {
@@ -483,7 +500,7 @@ impl EpochWriter {
         }
         self.passed.clear();
         self.outcomes.clear();
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         self.opened_at = None;
         match self.deliver(epoch, &commit).await {
             Ok(()) => Ok(committed),

@@ -102,6 +102,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// How many rows make an epoch full.
     pub epoch_rows: u64,
+    /// How many make it full in any case: where a commit saves nearly as much for few rows as for many, more are waited for.
+    pub most_epoch_rows: u64,
     /// How long rows wait for their epoch to fill.
     pub epoch_interval: Duration,
     /// How long a run may take.
@@ -283,7 +285,7 @@ impl Engine {
         let deduper = dedupe.clone().map(|plan| Deduper::new(plan, Arc::clone(&store))).transpose()?;
         let context = |id: &str| sink_context(&name, id, &ports, &store, &state_dir);
         let (open, quarantine) = if dry {
-            settings.epoch_rows = u64::MAX;
+            (settings.epoch_rows, settings.most_epoch_rows) = (u64::MAX, u64::MAX);
             (Vec::new(), None)
         } else {
             let open = sinks.into_iter().map(|part| OpenSink { cx: context(&part.id), id: part.id, sink: part.sink }).collect();

@@ -151,7 +151,7 @@ fn a_whole_file_is_read() {
     assert_eq!((def.name.as_str(), def.description.as_deref()), ("crypto", Some("hourly candles")));
     assert_eq!(def.log.file.as_ref().map(|file| file.as_str()), Some("logs/crypto.log"));
     assert_eq!((def.log.format, def.log.level, def.log.max_size, def.log.keep), (LogFormat::Json, LogLevel::Debug, ByteSize(5 << 20), 3));
-    assert_eq!((def.run.concurrency, def.run.epoch_rows(), def.run.keep_runs), (2, 3, 100));
+    assert_eq!((def.run.concurrency, def.run.epoch_rows(), def.run.keep_runs), (2, (3, 3), 100));
     assert_eq!(def.run.epoch_interval, HumanDuration(Duration::from_secs(5)));
     assert_eq!(def.run.deadline.as_deref(), Some(&HumanDuration(Duration::from_secs(45 * 60))));
     assert_eq!((def.policy.catch_up(), def.policy.overrun), (CatchUp::All, Overrun::Wait));
@@ -189,7 +189,7 @@ fn the_least_file_has_defaults() {
     let file = file("name = \"a\"\n[trigger]\ntype = \"manual\"\n[source]\ntype = \"demo\"\n[sink]\ntype = \"csv\"\n[validate]\n");
     let (def, faults) = parse(&file, &env());
     assert_eq!(faults, []);
-    assert_eq!((def.run.concurrency, def.run.epoch_rows(), def.run.keep_runs), (4, 100_000, 10_000));
+    assert_eq!((def.run.concurrency, def.run.epoch_rows(), def.run.keep_runs), (4, (100_000, 1_000_000), 10_000));
     assert_eq!((def.policy.catch_up(), def.policy.overrun), (CatchUp::Latest, Overrun::Skip));
     assert_eq!((def.log.format, def.log.level, def.log.max_size, def.log.keep), (LogFormat::Text, LogLevel::Info, ByteSize(10_000_000), 5));
     assert!(def.run.deadline.is_none() && def.dedupe.is_none() && def.transforms.is_empty());

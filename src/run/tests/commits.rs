@@ -22,12 +22,28 @@ async fn a_long_split_is_committed_by_prefixes_and_goes_on_after_the_last_one() 
     let steps =
         vec![Step::Rows(vec![1, 2]), Step::Rows(vec![3, 4]), Step::Always(StageError::split(Category::ServerError, "broken")), Step::Rows(vec![5])];
     let mut world = World::new(vec![("a", steps)]);
-    world.settings.epoch_rows = 2;
+    (world.settings.epoch_rows, world.settings.most_epoch_rows) = (2, 2);
     let record = world.run().await;
     assert_eq!(record.splits[0].status, SplitStatus::Failed);
     assert_eq!(world.stored(), ["a 00:01 1.0", "a 00:02 2.0", "a 00:03 3.0", "a 00:04 4.0"]);
     assert_eq!(world.store.last_epoch().unwrap().unwrap().0, 2);
     assert_eq!(record.splits[0].rows.written, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_epoch_waits_for_more_where_each_row_belongs_to_another_series() {
+    let epochs = |world: World| async move {
+        world.run().await;
+        world.store.last_epoch().unwrap().unwrap().0
+    };
+    for (most, expected) in [(2, 3), (4, 2), (1000, 1)] {
+        let mut world = World::new(["a", "b", "c", "d", "e", "f"].map(|id| (id, vec![Step::Rows(vec![1])])).to_vec());
+        (world.settings.epoch_rows, world.settings.most_epoch_rows) = (2, most);
+        assert_eq!(epochs(world).await, expected, "{most}");
+    }
+    let mut one = World::new(vec![("a", vec![Step::Rows((0..10).collect()), Step::Rows((10..20).collect())])]);
+    (one.settings.epoch_rows, one.settings.most_epoch_rows) = (10, 1000);
+    assert_eq!(epochs(one).await, 3, "one series has one chunk to save; the third one is the split's end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,7 +149,7 @@ async fn conflicts_follow_the_setting() {
 async fn a_killed_run_with_a_stored_prefix_goes_on_after_it() {
     let hour = Duration::from_secs(3600);
     let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 2]), Step::Wait(hour / 4), Step::Rows(vec![3])])]);
-    world.settings.epoch_rows = 2;
+    (world.settings.epoch_rows, world.settings.most_epoch_rows) = (2, 2);
     let mut engine = world.engine();
     let request = engine.now(None);
     // Killed: the future is dropped where it stands.
@@ -213,7 +229,7 @@ async fn rows_that_cannot_be_made_durable_fail_their_split_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_prefix_that_could_not_be_stored_is_not_followed_by_the_rest() {
     let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 2]), Step::Rows(vec![3])])]);
-    world.settings.epoch_rows = 2;
+    (world.settings.epoch_rows, world.settings.most_epoch_rows) = (2, 2);
     world.shelf.lock().unwrap().prepare_fails = Some((1, StageError::split(Category::Storage, "this file is locked")));
     let record = world.run().await;
     assert_eq!(record.splits[0].status, SplitStatus::Failed);
@@ -223,7 +239,7 @@ async fn a_prefix_that_could_not_be_stored_is_not_followed_by_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn a_split_that_was_stored_is_not_failed_by_its_neighbour() {
     let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 2])]), ("b", vec![Step::Rows(vec![1])])]);
-    world.settings.epoch_rows = 2;
+    (world.settings.epoch_rows, world.settings.most_epoch_rows) = (2, 2);
     let mut engine = world.engine();
     let request = engine.now(None);
     let shelf = std::sync::Arc::clone(&world.shelf);

@@ -16,7 +16,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn holed() -> World {
     let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 4])]), ("b", vec![Step::Rows(vec![1, 4])])]);
     world.settings.concurrency = 1;
-    world.settings.epoch_rows = 1;
+    (world.settings.epoch_rows, world.settings.most_epoch_rows) = (1, 1);
     assert_eq!(world.run().await.status, RunStatus::Ok);
     world.script.opened.lock().unwrap().clear();
     // From here on only what is missing may be asked for.
@@ -169,7 +169,7 @@ async fn a_gap_that_stays_is_asked_for_ever_more_rarely_through_restarts() {
 #[tokio::test(start_paused = true)]
 async fn no_tick_waits_for_a_fill() {
     let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 4])]), ("b", vec![Step::Rows(vec![1, 4])]), ("c", vec![Step::Rows(vec![1, 4])])]);
-    (world.settings.concurrency, world.settings.epoch_rows) = (1, 1);
+    (world.settings.concurrency, world.settings.epoch_rows, world.settings.most_epoch_rows) = (1, 1, 1);
     world.settings.deadline = HOUR * 5;
     world.expects = Some((vec!["a", "b", "c"], 4));
     world.script.filling.slow = Some(("b", HOUR * 9));

@@ -82,6 +82,10 @@ impl Layout for Keyed {
         }
     }
 
+    fn to_save(&self) -> usize {
+        self.overlay.len()
+    }
+
     fn changes(&self) -> DedupeChanges {
         let mut keyed: Vec<_> = self.overlay.iter().map(|(key, print)| (key.clone(), *print)).collect();
         keyed.sort_unstable();

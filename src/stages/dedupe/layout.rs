@@ -38,6 +38,9 @@ pub(super) trait Layout {
     /// The batch is done: its places are void.
     fn settle(&mut self);
 
+    /// How much there is to save of the open epoch: chunks, or keys.
+    fn to_save(&self) -> usize;
+
     /// What the open epoch changes.
     fn changes(&self) -> DedupeChanges;
 

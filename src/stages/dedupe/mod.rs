@@ -183,6 +183,11 @@ impl Deduper {
         }
     }
 
+    /// How many chunks, or rows of the table of keys, the open epoch saves.
+    pub(crate) fn to_save(&self) -> u64 {
+        self.layout().to_save() as u64
+    }
+
     /// What the open epoch changes in the store.
     pub fn changes(&self) -> DedupeChanges {
         self.layout().changes()

@@ -275,6 +275,10 @@ impl Layout for Series {
         self.trim();
     }
 
+    fn to_save(&self) -> usize {
+        self.changed.len()
+    }
+
     fn changes(&self) -> DedupeChanges {
         let changed = self.changed.iter().map(|place| &self.slots[*place as usize]);
         let mut chunks: Vec<_> = changed.map(|slot| (self.chunk_key(slot.series, slot.number), slot.known.encode())).collect();
