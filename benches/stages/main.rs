@@ -1,6 +1,6 @@
 //! What each stage costs alone, through the contract's traits and the engine's public doors.
 //!
-//! `cargo bench` times all, `cargo bench -- dedupe` those with that word in their name. `cargo test --benches` and `cargo bench -- --test` run each
+//! `cargo bench --bench stages` times all, with `-- dedupe` those with that word in their name. `cargo test --bench stages`, or `-- --test`, runs each
 //! once, on fewer rows. Before a stage is timed, what came out of it is compared with what should: a fast reject is no fast row.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench may stop where it stands")]
