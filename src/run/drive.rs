@@ -70,6 +70,7 @@ impl Drive<'_> {
                 workers.push_back(Worker::start(index, split.split.clone(), split.position.clone(), self.route.clone(), self.run.clone()));
             }
             let Some(mut worker) = workers.pop_front() else { return Ok(()) };
+            worker.is_next();
             let outcome = self.store_split(&mut worker).await;
             if let Some(split) = self.record.splits.get_mut(worker.index) {
                 split.attempts = worker.attempts.load(Ordering::SeqCst).max(1);

@@ -12,7 +12,7 @@ use pipeline_contract::{Act, Category, Clock, Epoch, Op, Position, Records, Reco
 use serde_json::Value;
 
 use super::Settings;
-use super::quarantine::{Quarantine, Rejected};
+use super::quarantine::{Line, Quarantine};
 use super::worker::{Chunk, StagedReject};
 use crate::stages::dedupe::Deduper;
 use crate::state::{ChunkKey, Counts, EpochCommit, RejectHash, SplitRecord, Store};
@@ -377,7 +377,7 @@ impl EpochWriter {
             };
             outcome.rows.duplicates += deduped.duplicates;
             outcome.rows.conflicts += deduped.conflicts;
-            let rejects: Vec<_> = deduped.rejects.into_iter().map(|reject| StagedReject { stage: "dedupe".to_owned(), reject }).collect();
+            let rejects: Vec<_> = deduped.rejects.into_iter().map(|reject| StagedReject { stage: "dedupe".to_owned(), reject, line: None }).collect();
             if self.fail_on_reject
                 && let Some(first) = rejects.first()
             {
@@ -414,14 +414,15 @@ impl EpochWriter {
         rows.rejected += rejects.len() as u64;
         for staged in rejects {
             let reject = &staged.reject;
-            tracing::debug!(stage = %staged.stage, rule = %reject.rule, message = %reject.message, row = %reject.row, "row rejected");
+            let row = || staged.line.as_ref().map_or_else(|| reject.row.to_string().into(), Line::shown);
+            tracing::debug!(stage = %staged.stage, rule = %reject.rule, message = %reject.message, row = %row(), "row rejected");
         }
         if let Some(preview) = &mut self.preview {
             preview.rejects.entry(split).or_default().extend(rejects.iter().map(|r| (r.stage.clone(), r.reject.clone())));
         }
         let name = self.split_names.get(split).map_or("", String::as_str);
         if let Some(quarantine) = &mut self.quarantine {
-            quarantine.add(rejects.iter().map(|staged| Rejected::new(&self.run_id, name, staged)))?;
+            quarantine.add(&self.run_id, name, rejects)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod drive;
 mod epoch;
 mod fill;
 mod gaps;
+mod kept;
 mod ports;
 mod quarantine;
 mod replay;
@@ -294,7 +295,8 @@ impl Engine {
         let preview = dry.then(Preview::default);
         let fail_on_reject = settings.on_reject == OnReject::Fail;
         let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview, fail_on_reject);
-        let route = Route { source, transforms, validator, dedupe };
+        let keeps_rejects = writer.quarantine.is_some() && writer.preview.is_none();
+        let route = Route { source, transforms, validator, dedupe, keeps_rejects };
         Ok(Self {
             name,
             settings,

@@ -1,5 +1,6 @@
 //! Rejects as JSON Lines, in the same epoch as the rows that passed, each (split, stage, rule, row) once and not at every run.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use pipeline_files::{FileSet, Root};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::kept::Kept;
 use super::worker::StagedReject;
 use crate::state::{RejectHash, Store};
 
@@ -56,6 +58,46 @@ impl StoredReject {
     }
 }
 
+/// A reject as the line that the quarantine keeps of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Line {
+    hash: RejectHash,
+    bytes: Vec<u8>,
+}
+
+impl Line {
+    /// The same as of a [`StoredReject`], without making one; `None` when it is longer than a line may be.
+    pub(crate) fn of(run: &str, split: &str, stage: &str, reject: &Reject) -> Option<Self> {
+        let json = |bytes: &mut Vec<u8>, text: &str| serde_json::to_writer(bytes, text).ok();
+        let row = serde_json::to_vec(&reject.row).ok()?;
+        let mut bytes = Vec::with_capacity(row.len() + reject.message.len() + split.len() + run.len() + 100);
+        bytes.push(b'[');
+        for part in [split, stage, &reject.rule] {
+            json(&mut bytes, part)?;
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(&row);
+        bytes.push(b']');
+        let hash = xxhash_rust::xxh3::xxh3_128(&bytes);
+        bytes.clear();
+        bytes.extend_from_slice(b"{\"row\":");
+        bytes.extend_from_slice(&row);
+        for (name, part) in [("rule", reject.rule.as_str()), ("message", &reject.message), ("run", run), ("split", split), ("stage", stage)] {
+            bytes.extend_from_slice(b",\"");
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(b"\":");
+            json(&mut bytes, part)?;
+        }
+        bytes.extend_from_slice(b"}\n");
+        (bytes.len() as u64 <= LONGEST_LINE).then_some(Self { hash, bytes })
+    }
+
+    /// For messages.
+    pub(crate) fn shown(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.bytes.trim_ascii_end())
+    }
+}
+
 /// A reject on its way into the quarantine.
 pub(crate) struct Rejected(StoredReject);
 
@@ -83,6 +125,7 @@ pub(crate) struct Quarantine {
     store: Arc<dyn Store>,
     added: Vec<RejectHash>,
     seen: HashSet<RejectHash>,
+    kept: Kept,
     /// For how long rejects are kept; `None` for ever.
     keep: Option<Duration>,
     clock: Arc<dyn Clock>,
@@ -93,7 +136,7 @@ pub(crate) struct Quarantine {
 impl Quarantine {
     pub(crate) fn new(path: PathBuf, cx: SinkContext, store: Arc<dyn Store>, keep: Option<Duration>) -> Self {
         let (files, clock) = (FileSet::new(&cx).renewing(), cx.ports.clock);
-        Self { path, files, store, added: Vec::new(), seen: HashSet::new(), keep, clock, forgotten: Arc::default() }
+        Self { path, files, store, added: Vec::new(), seen: HashSet::new(), kept: Kept::default(), keep, clock, forgotten: Arc::default() }
     }
 
     pub(crate) fn id(&self) -> &'static str {
@@ -103,33 +146,31 @@ impl Quarantine {
     pub(crate) fn recover(&mut self, recovery: &Recovery) -> Result<(), StageError> {
         let dir = self.path.parent().map(slashed).unwrap_or_default();
         self.forget();
+        self.kept = Kept::default();
         self.files.recover(recovery, &[Root { dir, depth: 0 }])
     }
 
-    /// Adds rejects, of which those that are kept already are left out: the store is asked once for all of them.
-    pub(crate) fn add(&mut self, rejected: impl IntoIterator<Item = Rejected>) -> Result<(), StageError> {
-        let rejected: Vec<(RejectHash, Rejected)> = rejected.into_iter().map(|rejected| (rejected.0.hash(), rejected)).collect();
-        if rejected.is_empty() {
-            return Ok(());
+    /// Adds the rejects of a split, of which those that are kept already are left out: the store is asked once for all of them.
+    pub(crate) fn add(&mut self, run: &str, split: &str, rejects: &[StagedReject]) -> Result<(), StageError> {
+        let made: Vec<Cow<'_, Line>> = rejects
+            .iter()
+            .map(|staged| match &staged.line {
+                Some(line) => Ok(Cow::Borrowed(line)),
+                None => line(run, split, staged).map(Cow::Owned),
+            })
+            .collect::<Result<_, StageError>>()?;
+        let maybe_known: Vec<RejectHash> =
+            made.iter().map(|line| line.hash).filter(|hash| !self.seen.contains(hash) && self.kept.may_hold(*hash)).collect();
+        let known = if maybe_known.is_empty() { Vec::new() } else { self.kept.look_up(&maybe_known, &*self.store)? };
+        let mut known = maybe_known.into_iter().zip(known).peekable();
+        for line in made {
+            // In the same order, and each that was asked for once.
+            if known.next_if(|(hash, _)| *hash == line.hash).is_some_and(|(_, kept)| kept.is_some()) || !self.seen.insert(line.hash) {
+                continue;
+            }
+            self.files.append(&slashed(&self.path), b"", line.bytes.as_slice())?;
+            self.added.push(line.hash);
         }
-        let known = self.store.rejects(&rejected.iter().map(|(hash, _)| *hash).collect::<Vec<_>>())?;
-        let mut new = rejected.iter().zip(known).filter(|(_, known)| known.is_none());
-        new.try_for_each(|((hash, rejected), _)| self.add_one(*hash, rejected))
-    }
-
-    fn add_one(&mut self, hash: RejectHash, rejected: &Rejected) -> Result<(), StageError> {
-        if self.seen.contains(&hash) {
-            return Ok(());
-        }
-        let mut line =
-            serde_json::to_vec(&rejected.0).map_err(|error| StageError::developer(format!("a reject cannot be written as JSON: {error}")))?;
-        line.push(b'\n');
-        if line.len() as u64 > LONGEST_LINE {
-            return self.add([rejected.shortened(line.len())]);
-        }
-        self.files.append(&slashed(&self.path), b"", line)?;
-        self.seen.insert(hash);
-        self.added.push(hash);
         Ok(())
     }
 
@@ -173,6 +214,7 @@ impl Quarantine {
     }
 
     pub(crate) fn commit(&mut self, epoch: Epoch, state: &SinkState) -> Result<(), StageError> {
+        self.added.iter().for_each(|hash| self.kept.note(*hash));
         self.forget();
         self.files.commit(epoch, state)
     }
@@ -187,6 +229,17 @@ impl Quarantine {
         self.seen.clear();
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+fn line(run: &str, split: &str, staged: &StagedReject) -> Result<Line, StageError> {
+    if let Some(line) = Line::of(run, split, &staged.stage, &staged.reject) {
+        return Ok(line);
+    }
+    let whole = Rejected::new(run, split, staged);
+    let length = serde_json::to_vec(&whole.0).map_or(0, |line| line.len() + 1);
+    let Rejected(short) = whole.shortened(length);
+    let reject = Reject { row: short.row, rule: short.rule, message: short.message };
+    Line::of(&short.run, &short.split, &short.stage, &reject).ok_or_else(|| StageError::developer("a reject cannot be written as JSON"))
 }
 
 fn parsed(line: &[u8]) -> Option<StoredReject> {
@@ -275,6 +328,27 @@ impl QuarantineFile<'_> {
                 }
                 Err(error) => return Err(fault(format!("this line is not a reject: {error}"))),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_line_is_what_its_reject_is_written_as(run in ".*", split in ".*", stage in ".*", rule in ".*", message in ".*", text in ".*", number in any::<f64>()) {
+            let reject = Reject::new(json!({ "b": text, "a": number, "c": null }), rule, message);
+            let stored = Rejected::new(&run, &split, &StagedReject { stage: stage.clone(), reject: reject.clone(), line: None }).0;
+            let line = Line::of(&run, &split, &stage, &reject).unwrap();
+            prop_assert_eq!(line.hash, stored.hash());
+            let mut written = serde_json::to_vec(&stored).unwrap();
+            written.push(b'\n');
+            prop_assert_eq!(line.bytes, written);
         }
     }
 }

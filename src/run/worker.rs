@@ -9,6 +9,7 @@ use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Spl
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::quarantine::Line;
 use crate::stages::dedupe::{DedupePlan, Prepared};
 use crate::stages::validate::Validator;
 
@@ -16,8 +17,10 @@ use crate::stages::validate::Validator;
 const ATTEMPTS: u32 = 2;
 /// How many chunks a split may be ahead of the one whose turn it is ...
 const AHEAD: usize = 64;
-/// ... and how many bytes of them: about the rows of an epoch, so that reading goes on while one is stored.
-const AHEAD_BYTES: usize = 8 << 20;
+/// ... and how many bytes of them.
+const AHEAD_BYTES: usize = 4 << 20;
+/// So many more are read ahead of the split whose turn it is: about two epochs, so that reading goes on while one is stored.
+const TURN_BYTES: usize = 16 << 20;
 /// The wait before a split is opened again when the far side did not say.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct StagedReject {
     pub(crate) stage: String,
     pub(crate) reject: Reject,
+    /// What the quarantine keeps of it, once that is made: then the row is nowhere else.
+    pub(crate) line: Option<Line>,
 }
 
 /// Rows that are ready for dedupe.
@@ -64,12 +69,20 @@ pub(crate) struct Route {
     pub(crate) transforms: Arc<[Box<dyn Transform>]>,
     pub(crate) validator: Option<Arc<Validator>>,
     pub(crate) dedupe: Option<DedupePlan>,
+    /// Rejects are kept in a quarantine, and nobody else wants their rows.
+    pub(crate) keeps_rejects: bool,
 }
 
 impl Route {
-    /// Looks at the rows as far as dedupe can before their turn has come.
-    fn prepare(&self, chunk: &mut Chunk) -> Result<(), StageError> {
+    /// Does for rows and rejects what needs no knowledge of others, before their turn has come.
+    fn prepare(&self, chunk: &mut Chunk, run: &RunContext, split: &Split) -> Result<(), StageError> {
         chunk.prepared = self.dedupe.as_ref().map(|plan| plan.prepare(&chunk.batch)).transpose()?;
+        for staged in chunk.rejects.iter_mut().filter(|_| self.keeps_rejects) {
+            staged.line = Line::of(&run.run_id, &split.id, &staged.stage, &staged.reject);
+            if staged.line.is_some() {
+                staged.reject.row = serde_json::Value::Null;
+            }
+        }
         Ok(())
     }
 }
@@ -81,6 +94,7 @@ pub(crate) struct Worker {
     pub(crate) attempts: Arc<AtomicU32>,
     /// How long it took, once it is over.
     pub(crate) took: Arc<OnceLock<Duration>>,
+    room: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
@@ -94,7 +108,8 @@ impl Worker {
     /// Starts reading a split, from its start or after `resume`.
     pub(crate) fn start(index: usize, split: Split, resume: Option<Position>, route: Route, run: RunContext) -> Self {
         let (sender, messages) = mpsc::channel(AHEAD);
-        let sender = Sender { messages: sender, room: Arc::new(Semaphore::new(AHEAD_BYTES)) };
+        let room = Arc::new(Semaphore::new(AHEAD_BYTES));
+        let sender = Sender { messages: sender, room: Arc::clone(&room) };
         let attempts = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&attempts);
         let took = Arc::new(OnceLock::new());
@@ -106,7 +121,12 @@ impl Worker {
             // Nobody listens when the run has ended: then there is nothing to say.
             let _ = sender.messages.send(last).await;
         });
-        Self { index, messages, attempts, took, task }
+        Self { index, messages, attempts, took, room, task }
+    }
+
+    /// It is the split's turn: what it reads is stored as it comes.
+    pub(crate) fn is_next(&self) {
+        self.room.add_permits(TURN_BYTES);
     }
 }
 
@@ -178,11 +198,11 @@ async fn read_split(
             *resume = Some(read.position.clone());
             chunk.position = Some(read.position);
         }
-        route.prepare(&mut chunk)?;
+        route.prepare(&mut chunk, run, split)?;
         sender.chunk(chunk).await.ok_or_else(gone)?;
     }
     if let Some(mut chunk) = stages.finish()? {
-        route.prepare(&mut chunk)?;
+        route.prepare(&mut chunk, run, split)?;
         sender.chunk(chunk).await.ok_or_else(gone)?;
     }
     Ok(())
@@ -254,7 +274,7 @@ impl Stages {
 
 fn staged(stage: &str, rejects: Vec<Reject>) -> impl Iterator<Item = StagedReject> + use<> {
     let stage = stage.to_owned();
-    rejects.into_iter().map(move |reject| StagedReject { stage: stage.clone(), reject })
+    rejects.into_iter().map(move |reject| StagedReject { stage: stage.clone(), reject, line: None })
 }
 
 fn count(rows: usize) -> u64 {

@@ -183,6 +183,11 @@ impl Store for ModelStore {
         Ok((model.chunks.len() as u64, model.keyed.len() as u64))
     }
 
+    fn each_reject(&self, each: &mut dyn FnMut(RejectHash)) -> Result<(), StageError> {
+        self.model().rejects.keys().for_each(|hash| each(*hash));
+        Ok(())
+    }
+
     fn rejects(&self, hashes: &[RejectHash]) -> Result<Vec<Option<bool>>, StageError> {
         let model = self.model();
         Ok(hashes.iter().map(|hash| model.rejects.get(hash).copied()).collect())

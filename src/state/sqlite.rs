@@ -122,6 +122,9 @@ fn save_dedupe(tx: &Transaction<'_>, changes: &DedupeChanges) -> rusqlite::Resul
 
 fn save_rejects(tx: &Transaction<'_>, hashes: impl IntoIterator<Item = (RejectHash, bool)>) -> rusqlite::Result<()> {
     let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO reject(hash, replayed) VALUES(?1, ?2)")?;
+    // In the order of the table: neighbours are on one page.
+    let mut hashes: Vec<_> = hashes.into_iter().collect();
+    hashes.sort_unstable();
     for (hash, replayed) in hashes {
         insert.execute(params![hash.to_be_bytes(), replayed])?;
     }
@@ -217,6 +220,17 @@ impl Store for SqliteStore {
         self.read(|tx| {
             let count = |sql: &str| tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).map(from_signed);
             Ok((count("SELECT count(*) FROM chunk")?, count("SELECT count(*) FROM keyed")?))
+        })
+    }
+
+    fn each_reject(&self, each: &mut dyn FnMut(RejectHash)) -> Result<(), StageError> {
+        self.read(|tx| {
+            let mut select = tx.prepare_cached("SELECT hash FROM reject")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                each(RejectHash::from_be_bytes(row.get(0)?));
+            }
+            Ok(())
         })
     }
 

@@ -191,6 +191,9 @@ impl Store for SteppedStore {
     fn dedupe_size(&self) -> Result<(u64, u64), StageError> {
         self.read(|model| model.dedupe_size())
     }
+    fn each_reject(&self, each: &mut dyn FnMut(RejectHash)) -> Result<(), StageError> {
+        self.read(|model| model.each_reject(each))
+    }
     fn rejects(&self, hashes: &[RejectHash]) -> Result<Vec<Option<bool>>, StageError> {
         self.read(|model| model.rejects(hashes))
     }
