@@ -1,5 +1,6 @@
 //! Who looks at a pipeline that runs, from beside it, and tells its webhooks.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,7 +27,7 @@ pub(super) struct Watcher {
     state_dir: PathBuf,
     lookout: tokio::sync::Mutex<Lookout>,
     /// The chunks that were committed since it was last looked.
-    changed: Arc<Mutex<Vec<ChunkKey>>>,
+    changed: Arc<Mutex<BTreeSet<ChunkKey>>>,
     /// The pipeline wired once more, where what it stored has to be read back to know how new it is.
     twin: Option<Plan>,
 }
@@ -74,6 +75,7 @@ impl Watcher {
 impl Look for Watcher {
     async fn look(&self) -> Result<Report, StageError> {
         let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        let changed: Vec<ChunkKey> = changed.into_iter().collect();
         let mut lookout = self.lookout.lock().await;
         let found = match &self.twin {
             Some(twin) => lookout.look_or_read(twin, &self.store, &self.ports, &self.state_dir, &changed).await?,

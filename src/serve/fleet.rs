@@ -1,6 +1,6 @@
 //! The pipelines that are served, as everybody sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -34,7 +34,7 @@ pub struct Live {
     /// The time of its newest stored row.
     pub newest: Option<DateTime<Utc>>,
     /// The chunks of what dedupe holds that were committed since it was last looked at.
-    pub changed: Vec<ChunkKey>,
+    pub changed: BTreeSet<ChunkKey>,
     /// What its source said it cannot fill.
     pub refused: Vec<Refusal>,
     /// The last epoch when it was last looked at.

@@ -6,7 +6,8 @@ mod open;
 mod tests;
 mod value;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -23,6 +24,8 @@ pub use open::OpenError;
 pub struct SqliteStore {
     file: PathBuf,
     connection: Mutex<Connection>,
+    /// A run goes on: pages that were read will be wanted again.
+    runs: AtomicBool,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -44,6 +47,10 @@ impl From<rusqlite::Error> for Fault {
 }
 
 impl SqliteStore {
+    fn of(file: &Path, connection: Connection) -> Self {
+        Self { file: file.to_owned(), connection: Mutex::new(connection), runs: AtomicBool::new(false) }
+    }
+
     fn transact<T>(
         &self,
         behavior: TransactionBehavior,
@@ -58,6 +65,10 @@ impl SqliteStore {
             transaction.commit()?;
             Ok(made)
         })();
+        // Between runs nobody asks for hours: up to 2 MB of pages are not kept for that long. What fails here fails where it is needed.
+        if !self.runs.load(Ordering::Relaxed) {
+            let _ = connection.release_memory();
+        }
         made.map_err(|fault| match fault {
             Fault::Sqlite(error) => open::fault(&self.file, doing, &error),
             Fault::Ours(error) => error,
@@ -154,6 +165,7 @@ impl Store for SqliteStore {
     }
 
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError> {
+        self.runs.store(true, Ordering::Relaxed);
         self.write(|tx| {
             super::check_next(last(tx)?.map(|(epoch, _)| epoch), commit.epoch).map_err(Fault::Ours)?;
             history::save_progress(tx, commit)?;
@@ -246,10 +258,12 @@ impl Store for SqliteStore {
     }
 
     fn start_run(&self, run: &RunRecord, scheduled: bool) -> Result<(), StageError> {
+        self.runs.store(true, Ordering::Relaxed);
         self.write(|tx| Ok(history::start_run(tx, run, scheduled)?))
     }
 
     fn end_run(&self, run: &RunRecord) -> Result<(), StageError> {
+        self.runs.store(false, Ordering::Relaxed);
         self.write(|tx| Ok(history::end_run(tx, run)?))
     }
 

@@ -133,7 +133,7 @@ async fn look(fleet: &Fleet, member: &Member) -> Result<(), StageError> {
         return Ok(());
     }
     let mut changed = Vec::new();
-    member.update(|live| changed = std::mem::take(&mut live.changed));
+    member.update(|live| changed.extend(std::mem::take(&mut live.changed)));
     let found = lookout.look_or_read(&member.plan, &member.store, &fleet.ports, &member.state_dir, &changed).await?;
     member.update(|live| (live.newest, live.gaps, live.epoch) = (found.newest, found.gaps, epoch));
     Ok(())

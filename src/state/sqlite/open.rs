@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use pipeline_contract::{Category, Disk, RealDisk, StageError};
@@ -181,7 +180,7 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
         }
         read_through(&connection.transaction()?, whole)?;
     }
-    Ok(SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) })
+    Ok(SqliteStore::of(file, connection))
 }
 
 /// Tables and indexes as they were declared.
@@ -223,7 +222,7 @@ fn open_read_only(file: &Path) -> Result<Option<SqliteStore>, Refusal> {
         let connection = connection?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "query_only", true)?;
-        Ok(version(&connection)?.map(|_| SqliteStore { file: file.to_owned(), connection: Mutex::new(connection) }))
+        Ok(version(&connection)?.map(|_| SqliteStore::of(file, connection)))
     };
     // A connection that is read-only to SQLite would leave the helper files of the write-ahead log behind; this one tidies up.
     match looked_at(Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)) {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use pipeline_contract::testkit::Fuzz;
@@ -38,6 +39,40 @@ fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(store.last_epoch().unwrap(), Some((1, vec![])));
     assert_eq!(store.open_run().unwrap().unwrap().run_id, "r");
     assert_eq!(store.chunks(&[ChunkKey { series: b"bitcoin".to_vec(), chunk: 99 }]).unwrap(), [Some(vec![7; 3000])]);
+}
+
+/// What is in memory is told from what is read by changing the file behind SQLite's back.
+#[test]
+fn pages_are_kept_while_a_run_goes_on_and_let_go_when_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let going_on = store.open_run().unwrap().unwrap();
+    let chunk = |n| store.chunks(&[ChunkKey { series: b"bitcoin".to_vec(), chunk: n }]).unwrap().remove(0).unwrap();
+    let change = |from: u8, to: u8| {
+        let file = dir.path().join("state.db");
+        let bytes = fs::read(&file).unwrap();
+        let at = bytes.windows(3000).position(|window| window == [from; 3000]).unwrap();
+        let mut file = fs::OpenOptions::new().write(true).open(file).unwrap();
+        file.seek(SeekFrom::Start(u64::try_from(at).unwrap())).unwrap();
+        file.write_all(&[to; 3000]).unwrap();
+    };
+    let which = (0..100).find(|n| {
+        change(7, 8);
+        let found = chunk(*n) == [8; 3000];
+        change(8, 7);
+        found
+    });
+    let which = which.unwrap();
+    assert_eq!(chunk(which), [7; 3000], "outside a run nothing is kept");
+
+    store.start_run(&going_on, true).unwrap();
+    store.connection.lock().unwrap().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    assert_eq!(chunk(which), [7; 3000]);
+    change(7, 9);
+    assert_eq!(chunk(which), [7; 3000], "in a run it is not read twice");
+    store.end_run(&RunRecord { status: RunStatus::Ok, ..going_on }).unwrap();
+    assert_eq!(chunk(which), [9; 3000], "the end of the run lets go of it");
 }
 
 #[test]
