@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests use besides Rust and a C compiler: a browser, promtool, systemd-analyze, and linters of the deployment files.
+# Installs what the build and the tests use besides Rust and a C compiler: make, a browser, promtool, systemd-analyze, and linters of the deployment files.
 # Debian and Ubuntu; elsewhere it says what to install. Does nothing when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,6 +7,7 @@ tools=target/tools
 
 missing=()
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
+need make make
 need chromium chromium
 need chromedriver chromium-driver
 need promtool prometheus

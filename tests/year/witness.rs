@@ -127,6 +127,10 @@ impl Store for Witness {
         self.look()?;
         self.inner.dedupe_size()
     }
+    fn each_reject(&self, each: &mut dyn FnMut(RejectHash)) -> Result<(), StageError> {
+        self.look()?;
+        self.inner.each_reject(each)
+    }
     fn rejects(&self, hashes: &[RejectHash]) -> Result<Vec<Option<bool>>, StageError> {
         self.look()?;
         self.inner.rejects(hashes)
