@@ -1,8 +1,5 @@
 //! Digits as they stand in files, eight at a time.
 
-/// As many signs as are read at once.
-const MOST: usize = 16;
-
 /// The number that digits with at most one point among them make: its digits, and how many of them stand behind the point. `None` for all else:
 /// no digit, a point at the begin or the end, a sign, more than sixteen signs.
 ///
@@ -15,53 +12,63 @@ const MOST: usize = 16;
 /// ```
 #[inline]
 pub fn plain(text: &[u8]) -> Option<(u64, usize)> {
-    const NINES: u128 = u128::from_ne_bytes([0x7f - 9; 16]);
-    const LOW: u128 = u128::from_ne_bytes([0x7f; 16]);
-    const POINT: u8 = b'.' ^ b'0';
-    // The last sign in the last byte, each as its distance from `0`; what stands before is 0.
-    let signs = aligned(text)?;
-    let others = (((signs & LOW) + NINES) | signs) & !LOW;
-    if others == 0 {
-        return Some((value(signs), 0));
-    }
-    let at = others.trailing_zeros() / 8;
-    let decimals = MOST - 1 - at as usize;
-    let is_point = others & (others - 1) == 0 && signs.to_le_bytes().get(at as usize) == Some(&POINT);
-    if !is_point || decimals == 0 || decimals + 1 == text.len() {
-        return None;
-    }
-    // The digits before the point move into its place.
-    let before = signs & ((1 << (8 * at)) - 1);
-    let behind = signs >> (8 * at + 8) << (8 * at + 8);
-    Some((value(behind | before << 8), decimals))
+    if text.len() <= 8 { short(text) } else { long(text) }
 }
 
-#[inline]
-fn aligned(text: &[u8]) -> Option<u128> {
-    const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
-    let len = text.len();
-    let (first, last) = if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        if len > MOST {
-            return None;
+macro_rules! plain {
+    ($name:ident, $signs:ident, $word:ty, $bytes:literal, |$digits:ident| $value:expr) => {
+        #[inline]
+        fn $name(text: &[u8]) -> Option<(u64, usize)> {
+            const NINES: $word = <$word>::from_ne_bytes([0x7f - 9; $bytes]);
+            const LOW: $word = <$word>::from_ne_bytes([0x7f; $bytes]);
+            const POINT: u8 = b'.' ^ b'0';
+            let value = |$digits: $word| $value;
+            // The last sign in the last byte, each as its distance from `0`; what stands before is 0.
+            let signs: $word = $signs(text)?;
+            let others = (((signs & LOW) + NINES) | signs) & !LOW;
+            if others == 0 {
+                return Some((value(signs), 0));
+            }
+            let at = others.trailing_zeros() / 8;
+            let decimals = $bytes - 1 - at as usize;
+            let is_point = others & (others - 1) == 0 && (signs >> (8 * at)) as u8 == POINT;
+            if !is_point || decimals == 0 || decimals + 1 == text.len() {
+                return None;
+            }
+            // The digits before the point move into its place.
+            let before = signs & ((1 << (8 * at)) - 1);
+            let behind = signs >> (8 * at + 8) << (8 * at + 8);
+            Some((value(behind | before << 8), decimals))
         }
-        let first = u64::from_le_bytes(*first) ^ ZEROS;
-        // The two overlap; of eight signs nothing is left of the first.
-        (first.checked_shl(8 * (MOST - len) as u32).unwrap_or_default(), u64::from_le_bytes(*last) ^ ZEROS)
-    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        let (first, last) = (u32::from_le_bytes(*first) ^ ZEROS as u32, u32::from_le_bytes(*last) ^ ZEROS as u32);
-        let first = first.checked_shl(8 * (8 - len) as u32).unwrap_or_default();
-        (0, u64::from(first) | u64::from(last) << 32)
-    } else if len > 0 {
-        (0, text.iter().fold(0, |signs, sign| signs >> 8 | u64::from(sign ^ b'0') << 56))
-    } else {
-        return None;
     };
-    Some(u128::from(first) | u128::from(last) << 64)
+}
+
+plain!(short, up_to_8, u64, 8, |digits| eight(digits));
+plain!(long, up_to_16, u128, 16, |digits| eight(digits as u64) * 100_000_000 + eight((digits >> 64) as u64));
+
+const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
+
+#[inline]
+fn up_to_16(text: &[u8]) -> Option<u128> {
+    let (first, last) = (text.first_chunk::<8>()?, text.last_chunk::<8>()?);
+    let twice = 16_usize.checked_sub(text.len())?;
+    let first = u64::from_le_bytes(*first) ^ ZEROS;
+    // The two overlap; of eight signs nothing is left of the first.
+    let first = first.checked_shl(8 * twice as u32).unwrap_or_default();
+    Some(u128::from(first) | u128::from(u64::from_le_bytes(*last) ^ ZEROS) << 64)
 }
 
 #[inline]
-fn value(digits: u128) -> u64 {
-    eight(digits as u64) * 100_000_000 + eight((digits >> 64) as u64)
+fn up_to_8(text: &[u8]) -> Option<u64> {
+    match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            let (first, last) = (u32::from_le_bytes(*first) ^ ZEROS as u32, u32::from_le_bytes(*last) ^ ZEROS as u32);
+            let first = first.checked_shl(8 * 8_usize.checked_sub(text.len())? as u32).unwrap_or_default();
+            Some(u64::from(first) | u64::from(last) << 32)
+        }
+        _ if text.is_empty() => None,
+        _ => Some(text.iter().fold(0, |signs, sign| signs >> 8 | u64::from(sign ^ b'0') << 56)),
+    }
 }
 
 /// Eight digits, the first in the lowest byte: neighbours are put together to numbers of two digits, then of four, then of eight.
@@ -79,7 +86,7 @@ mod tests {
     use super::*;
 
     fn slowly(text: &[u8]) -> Option<(u64, usize)> {
-        let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= MOST)?;
+        let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= 16)?;
         let (whole, part) = text.split_once('.').unwrap_or((text, ""));
         let digits = |text: &str| text.bytes().all(|sign| sign.is_ascii_digit());
         let whole_text = !whole.is_empty() && digits(whole) && digits(part) && (!part.is_empty() || !text.contains('.'));

@@ -18,7 +18,7 @@ pub struct RunConfig {
     /// How many splits are open at once.
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: usize,
-    /// Commit after so many rows ... If not given after 100000, or up to ten times as many where each of them belongs to another series, so that
+    /// Commit after so many rows ... If not given after 200000, or up to five times as many where each of them belongs to another series, so that
     /// a commit saves as much for few rows as for many.
     #[schemars(range(min = 1))]
     pub epoch_rows: Option<Spanned<u64>>,
@@ -56,7 +56,7 @@ impl Default for RunConfig {
 impl RunConfig {
     /// Commit after so many rows, and after how many at the latest where they are scattered over many series.
     pub fn epoch_rows(&self) -> (u64, u64) {
-        self.epoch_rows.as_deref().map_or((100_000, 1_000_000), |rows| (*rows, *rows))
+        self.epoch_rows.as_deref().map_or((200_000, 1_000_000), |rows| (*rows, *rows))
     }
 
     pub(super) fn parse(table: &ConfigTable<'_>) -> (Option<Self>, Vec<PlanError>) {
