@@ -6,14 +6,13 @@ use std::sync::Arc;
 use pipeline::cli::App;
 use pipeline_contract::Transport;
 
-#[cfg(all(feature = "jemalloc", any(target_os = "linux", target_os = "macos")))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() -> ExitCode {
-    #[cfg(all(feature = "jemalloc", any(target_os = "linux", target_os = "macos")))]
-    give_back();
     let app = App::new(transport());
+    #[cfg(all(feature = "jemalloc", any(target_os = "linux", target_os = "macos")))]
+    let app = {
+        allocator::set_up();
+        app.on_thread(allocator::of_thread)
+    };
     #[cfg(feature = "triggers")]
     let app = app.with(pipeline_triggers::plugins());
     #[cfg(feature = "coingecko")]
@@ -38,35 +37,62 @@ fn transport() -> Arc<dyn Transport> {
     Arc::new(pipeline::cli::NoTransport)
 }
 
-/// What was freed goes back to the system within a second, also while the process waits for its next tick. Where that cannot be set (there
-/// are no such threads on musl) the process is only larger.
+/// The allocator: what was freed goes back to the system within a second, also while the process waits for its next tick.
+///
+/// Where something cannot be set (musl has no such threads) the process is only larger.
 #[cfg(all(feature = "jemalloc", any(target_os = "linux", target_os = "macos")))]
-fn give_back() {
+mod allocator {
     use tikv_jemalloc_ctl::{Access, AsName, background_thread};
-    let set = |name: &'static [u8], value: isize| name.name().write(value);
-    // Of what is there already, and of what is made later.
-    for (name, ms) in [
-        (&b"arena.0.dirty_decay_ms\0"[..], 1000),
-        (b"arena.0.muzzy_decay_ms\0", 0),
-        (b"arenas.dirty_decay_ms\0", 1000),
-        (b"arenas.muzzy_decay_ms\0", 0),
-    ] {
-        let _ = set(name, ms);
+
+    #[global_allocator]
+    static JEMALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+    /// How long what was freed stays: of what is there already, and of what is made later.
+    pub(super) const DECAY: [(&[u8], isize); 4] =
+        [(b"arena.0.dirty_decay_ms\0", 1000), (b"arena.0.muzzy_decay_ms\0", 0), (b"arenas.dirty_decay_ms\0", 1000), (b"arenas.muzzy_decay_ms\0", 0)];
+    /// The longest piece that a thread keeps for itself when it is freed.
+    pub(super) const KEPT: (&[u8], usize) = (b"thread.tcache.max\0", 128);
+
+    /// Settings of the process.
+    pub(super) fn set_up() {
+        for (name, ms) in DECAY {
+            let _ = name.name().write(ms);
+        }
+        let _ = background_thread::write(true);
+        of_thread();
     }
-    let _ = background_thread::write(true);
+
+    /// Settings of a thread. Threads that wait for hours must not keep much; and what is kept scattered holds whole pages.
+    pub(super) fn of_thread() {
+        let _ = KEPT.0.name().write(KEPT.1);
+    }
 }
 
 #[cfg(all(test, feature = "jemalloc", any(target_os = "linux", target_os = "macos")))]
 mod tests {
     use tikv_jemalloc_ctl::{Access, AsName, background_thread};
 
-    /// `give_back` passes over what cannot be set, so a name that is wrong would be noticed nowhere else.
+    use super::allocator::{DECAY, KEPT, of_thread, set_up};
+
+    /// What cannot be set is passed over, so a name that is wrong would be noticed nowhere else.
     #[test]
-    fn the_allocator_knows_what_it_is_told() {
-        super::give_back();
-        let read = |name: &'static [u8]| -> isize { name.name().read().expect("it is known") };
-        assert_eq!((read(b"arena.0.dirty_decay_ms\0"), read(b"arena.0.muzzy_decay_ms\0")), (1000, 0));
-        assert_eq!((read(b"arenas.dirty_decay_ms\0"), read(b"arenas.muzzy_decay_ms\0")), (1000, 0));
+    fn the_allocator_does_what_it_is_told() {
+        set_up();
+        for (name, ms) in DECAY {
+            assert_eq!(name.name().read(), Ok(ms));
+        }
         assert_eq!(background_thread::read(), Ok(cfg!(all(target_os = "linux", not(target_env = "musl")))));
+        let kept = || -> usize { KEPT.0.name().read().unwrap() };
+        assert_eq!(kept(), KEPT.1);
+        let (before, after) = std::thread::spawn(move || {
+            (kept(), {
+                of_thread();
+                kept()
+            })
+        })
+        .join()
+        .unwrap();
+        assert!(before > after, "each thread has to be told: {before}");
+        assert_eq!(after, KEPT.1);
     }
 }

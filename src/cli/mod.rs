@@ -66,18 +66,26 @@ pub mod exit {
 pub struct App {
     registry: Registry,
     transport: Arc<dyn Transport>,
+    on_thread: fn(),
 }
 
 impl App {
     /// A program that has no plugins but the transforms everybody needs.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { registry: Registry::new(), transport }
+        Self { registry: Registry::new(), transport, on_thread: || {} }
     }
 
     /// Adds plugins. Of two with one kind and type name, the later counts.
     #[must_use]
     pub fn with(mut self, plugins: impl IntoIterator<Item = Box<dyn Plugin>>) -> Self {
         self.registry.add(plugins);
+        self
+    }
+
+    /// Calls this at the start of each thread that it makes: an allocator may have settings for each.
+    #[must_use]
+    pub fn on_thread(mut self, begin: fn()) -> Self {
+        self.on_thread = begin;
         self
     }
 
@@ -97,7 +105,7 @@ impl App {
                 return ExitCode::from(code);
             }
         };
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(self.on_thread).build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "error: the program cannot start its threads: {error}");
