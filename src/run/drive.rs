@@ -213,6 +213,8 @@ impl Drive<'_> {
             for item in alone.drain(..rest) {
                 if let Err(lost) = self.writer.pass(item).await {
                     lost.iter().for_each(|(index, error)| self.fail(*index, error));
+                    // Nor does what follows of it count.
+                    break;
                 }
             }
             self.commit_epoch().await?;

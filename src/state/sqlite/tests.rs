@@ -388,7 +388,10 @@ fn a_table_that_is_gone_is_damage() {
 fn the_file_does_not_grow_with_runs_that_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(dir.path()).unwrap();
-    let size = || fs::metadata(dir.path().join("state.db")).unwrap().len();
+    let size = || {
+        store.connection.lock().unwrap().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        fs::metadata(dir.path().join("state.db")).unwrap().len()
+    };
     let mut after = Vec::new();
     for n in 0..400_u64 {
         let tick = rfc3339(at("2026-05-19T15:00:00Z") + chrono::TimeDelta::hours(n.cast_signed()));
