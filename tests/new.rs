@@ -48,7 +48,7 @@ fn cargo(folder: &Path, args: &[&str]) -> String {
 /// One workspace of all three, with the repository's own profile and versions, so that little is built anew.
 fn workspace(room: &Room) -> PathBuf {
     let root = std::fs::read_to_string(repository().join("Cargo.toml")).unwrap();
-    let profile = root.find("[profile.dev]").map(|at| &root[at..]).unwrap();
+    let profile = &root[root.find("[profile.dev]").unwrap()..root.find("[profile.release]").unwrap()];
     let members = KINDS.map(|kind| format!("\"my-{kind}\"")).join(", ");
     room.write("Cargo.toml", &format!("[workspace]\nresolver = \"3\"\nmembers = [{members}]\n{profile}"));
     room.write("Cargo.lock", &std::fs::read_to_string(repository().join("Cargo.lock")).unwrap());

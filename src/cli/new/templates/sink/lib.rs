@@ -121,7 +121,7 @@ impl Sink for MySink {
             bytes.push(b'\n');
         }
         let path = self.path.clone();
-        self.files()?.append(&path, b"", &bytes)
+        self.files()?.append(&path, b"", bytes)
     }
 
     async fn look(&mut self, _: &RecordBatch) -> Result<(), StageError> {
