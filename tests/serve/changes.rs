@@ -1,5 +1,7 @@
 //! What becomes of files that are bad, edited, added and removed; of budgets; of the end.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::served::{Served, recipe};
@@ -186,7 +188,12 @@ fn one_whose_state_another_process_has_is_down_until_that_ends() {
     let room = Room::new(&server);
     write(&room, "a", &recipe("a", "bitcoin").toml());
     write(&room, "b", &recipe("b", "ethereum").http("timeout = \"60s\"\nretries = 0\nrequests_per_minute = 100000").toml());
-    let holder = room.start(&["run", "pipelines/b.toml", "--once"]);
+    let mut holder = room.start(&["run", "pipelines/b.toml", "--once"]);
+    // It asks when it has the lock.
+    while server.count("ohlc") == 0 {
+        assert!(holder.is_running());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let mut served = Served::start(&room);
     served.wait_until_ready();
     served.wait_for_runs("a", 1);
