@@ -278,3 +278,44 @@ async fn a_fault_at_every_operation() {
         assert_eq!(world.files(), expected, "power cut after fault at {k}");
     }
 }
+
+/// The files after batches of many rows for several files, a row that is replaced in the same epoch, and a batch with a row that cannot be written.
+async fn many_rows() -> BTreeMap<String, String> {
+    let mut world = World::new(YEARS);
+    let mut sink = world.start().await.unwrap();
+    for part in 0..6 {
+        let row = |n: i64| {
+            let at = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(part * 1000 + n / 3);
+            Candle { at, ..candle(["a", "b", "c"][usize::try_from(n % 3).unwrap()], "2026-01-01T00:00:00Z", n as f64) }
+        };
+        sink.write(&batch(&(0..3000).map(row).collect::<Vec<_>>()), Op::Append).await.unwrap();
+        if part == 3 {
+            sink.write(&batch(&[noted(row(2999), "new")]), Op::Replace).await.unwrap();
+        }
+    }
+    let far = Candle {
+        at: chrono::DateTime::from_timestamp_micros(i64::MAX / 2).unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC),
+        ..candle("a", "2026-01-01T00:00:00Z", 1.0)
+    };
+    sink.write(&batch(&vec![far; 300]), Op::Append).await.unwrap();
+    let state = sink.prepare(1).await.unwrap();
+    world.decide(&mut *sink, state).await.unwrap();
+    sink.write(
+        &batch(&(0..400).map(|h| candle("d", &format!("2026-01-{:02}T{:02}:00:00Z", 1 + h / 24, h % 24), 1.0)).collect::<Vec<_>>()),
+        Op::Append,
+    )
+    .await
+    .unwrap();
+    sink.abort().await.unwrap();
+    let state = sink.prepare(2).await.unwrap();
+    assert!(state.0.is_empty(), "what was being made is forgotten");
+    world.files()
+}
+
+#[test]
+fn lines_that_are_made_on_other_threads_are_the_same_in_the_same_order() {
+    let one = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(many_rows());
+    let many = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    assert_eq!(one.values().map(|text| text.lines().count()).sum::<usize>(), 18_300 + one.len());
+    assert_eq!(many.block_on(many_rows()), one);
+}
