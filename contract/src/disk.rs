@@ -213,7 +213,7 @@ impl Disk for RealDisk {
 
     fn sync_files(&self, files: &mut [Box<dyn DiskFile>]) -> Vec<io::Result<()>> {
         /// More do not make a disk faster.
-        const AT_ONCE: usize = 16;
+        const AT_ONCE: usize = 32;
         let one_by_one = |files: &mut [Box<dyn DiskFile>]| files.iter_mut().map(|file| file.sync()).collect::<Vec<_>>();
         if files.len() < 2 {
             return one_by_one(files);

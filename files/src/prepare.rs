@@ -13,7 +13,7 @@ use crate::set::{Change, Done, EditError, FileSet};
 use crate::{found, io_error};
 
 /// So many files are open at once at most: a process may not open as many as it likes.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 24;
 
 /// A file that is written and may not last yet.
 struct Written {

@@ -20,6 +20,9 @@ use crate::state::{Counts, ErrorRecord, RunRecord, RunStatus, SplitRecord, Split
 /// So many splits in a row that fail for a reason that the operator must mend (a wrong key, say): the others would fail as well.
 const HOPELESS: u32 = 3;
 
+/// Fewer rows are passed on where the driver is: to hand its thread to other tasks takes longer.
+const FEW_ROWS: usize = 1000;
+
 /// Why a run goes no further.
 enum Stop {
     /// It was told to: what is passed on is committed, the rest stays to be done.
@@ -153,8 +156,10 @@ impl Drive<'_> {
     }
 
     async fn pass(&mut self, split: usize, chunks: Vec<Chunk>, complete: bool) -> Result<(), SplitEnd> {
+        let few = chunks.iter().map(|chunk| chunk.batch.num_rows()).sum::<usize>() < FEW_ROWS;
         let item = Passed { split, chunks, complete, replays: None };
-        let lost = match apart(self.writer.pass(item)).await {
+        let passed = if few { self.writer.pass(item).await } else { apart(self.writer.pass(item)).await };
+        let lost = match passed {
             Ok(_) => return self.check_limits(),
             Err(lost) => lost,
         };

@@ -3,19 +3,21 @@
 //! `write*` -> every sink `prepare(n)` -> one state transaction -> every sink `commit(n)`. What was passed on stays in memory until the
 //! commit, so that one split's rows can be taken out again: everything is aborted and the others are written anew.
 
+mod commit;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{Act, Category, Clock, Epoch, Op, Position, Records, Recovery, Sink, SinkContext, StageError};
+use pipeline_contract::{Category, Clock, Epoch, Op, Position, Records, Recovery, Sink, SinkContext, StageError};
 use serde_json::Value;
 
 use super::Settings;
 use super::quarantine::{Line, Quarantine};
 use super::worker::{Chunk, StagedReject};
 use crate::stages::dedupe::Deduper;
-use crate::state::{ChunkKey, Counts, EpochCommit, RejectHash, SplitRecord, Store};
+use crate::state::{ChunkKey, Counts, RejectHash, Store};
 
 /// How often a decided commit is tried in one run before the run gives up; the next run goes on with it.
 const COMMIT_TRIES: u32 = 5;
@@ -425,166 +427,5 @@ impl EpochWriter {
             quarantine.add(&self.run_id, name, rejects)?;
         }
         Ok(())
-    }
-
-    /// Commits the open epoch. `records` makes the state's record of a split from what is stored of it now.
-    pub(crate) async fn commit(
-        &mut self,
-        run_rows: &Counts,
-        records: impl Fn(usize, &Counts, Option<&Position>, bool) -> SplitRecord,
-    ) -> Result<Committed, CommitError> {
-        let mut committed = self.summary();
-        if self.passed.is_empty() {
-            return Ok(committed);
-        }
-        if self.preview.is_some() {
-            // Nothing is stored in a dry run; the overlay goes on, so that later rows meet earlier ones.
-            self.passed.clear();
-            self.outcomes.clear();
-            (self.rows, self.bytes) = (0, 0);
-            return Ok(committed);
-        }
-        if let Some(error) = self.poisoned.clone() {
-            return Err(self.drop_epoch(error).await);
-        }
-        let epoch = self.epoch.saturating_add(1);
-        let mut sinks = match self.prepare(epoch).await {
-            Ok(sinks) => sinks,
-            Err(error) if error.act == Act::Split && self.splits().len() > 1 => {
-                let items = std::mem::take(&mut self.passed);
-                self.abort().await;
-                self.opened_at = None;
-                return Err(CommitError::Apart(items));
-            }
-            Err(error) if error.is_transient() => {
-                tracing::warn!(reason = %error, "the epoch is prepared once more");
-                self.clock.sleep(Duration::from_secs(1)).await;
-                let lost = self.write_anew(usize::MAX).await;
-                match (lost.is_empty(), self.prepare(epoch).await) {
-                    (true, Ok(sinks)) => sinks,
-                    (_, Err(error)) => return Err(self.drop_epoch(error).await),
-                    (false, Ok(_)) => return Err(self.drop_epoch(error).await),
-                }
-            }
-            Err(error) => return Err(self.drop_epoch(error).await),
-        };
-        let mut rows = *run_rows;
-        rows.add(&self.counts());
-        let commit = EpochCommit {
-            epoch,
-            run_id: self.run_id.clone(),
-            rows,
-            splits: committed.splits.iter().map(|(i, counts, position, done)| (*i, records(*i, counts, position.as_ref(), *done))).collect(),
-            sinks: std::mem::take(&mut sinks),
-            dedupe: self.deduper.as_ref().map(Deduper::changes).unwrap_or_default(),
-            rejects: self.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
-            forgotten: self.quarantine.as_ref().map(Quarantine::forgotten).unwrap_or_default(),
-            replayed: self.passed.iter().zip(&self.outcomes).flat_map(|(item, outcome)| item.replayed(outcome)).collect(),
-        };
-        if let Err(error) = self.store.commit_epoch(&commit) {
-            // The outcome is unknown: what a state that was opened anew says is what happened.
-            match self.store.reopen().and_then(|()| self.store.last_epoch()) {
-                Ok(Some((last, _))) if last == epoch => tracing::warn!(%error, epoch, "the state reported an error, but the epoch is saved"),
-                Ok(_) => return Err(self.drop_epoch(error).await),
-                // Not even readable: neither take back nor go on. Recovery will tell.
-                Err(_) => {
-                    self.unclean = true;
-                    self.poisoned = Some(error.clone());
-                    return Err(self.drop_epoch(error).await);
-                }
-            }
-        }
-        self.epoch = epoch;
-        committed.chunks = commit.dedupe.chunks.iter().map(|(key, _)| key.clone()).collect();
-        if let Some(deduper) = &mut self.deduper {
-            deduper.committed();
-        }
-        self.passed.clear();
-        self.outcomes.clear();
-        (self.rows, self.bytes) = (0, 0);
-        self.opened_at = None;
-        match self.deliver(epoch, &commit).await {
-            Ok(()) => Ok(committed),
-            Err(error) => {
-                self.poisoned = Some(error.clone());
-                Err(CommitError::Undelivered(committed, error))
-            }
-        }
-    }
-
-    async fn prepare(&mut self, epoch: Epoch) -> Result<Vec<(String, pipeline_contract::SinkState)>, StageError> {
-        let mut states = Vec::new();
-        for open in &mut self.sinks {
-            states.push((open.id.clone(), open.sink.prepare(epoch).await?));
-        }
-        if let Some(quarantine) = &mut self.quarantine {
-            states.push((quarantine.id().to_owned(), quarantine.prepare(epoch)?));
-        }
-        Ok(states)
-    }
-
-    /// Makes a decided epoch visible in every sink: tried until it succeeds, within reason.
-    async fn deliver(&mut self, epoch: Epoch, commit: &EpochCommit) -> Result<(), StageError> {
-        let mut last = None;
-        for attempt in 0..COMMIT_TRIES {
-            if attempt > 0 {
-                self.clock.sleep(Duration::from_millis(200) * 2_u32.pow(attempt)).await;
-            }
-            match self.deliver_once(epoch, commit).await {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    tracing::warn!(%error, epoch, attempt, "a sink could not finish its commit");
-                    last = Some(error);
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| StageError::operator(Category::Storage, "a sink could not finish its commit")))
-    }
-
-    async fn deliver_once(&mut self, epoch: Epoch, commit: &EpochCommit) -> Result<(), StageError> {
-        for open in &mut self.sinks {
-            if let Some((_, state)) = commit.sinks.iter().find(|(id, _)| *id == open.id) {
-                open.sink.commit(epoch, state).await?;
-            }
-        }
-        if let Some(quarantine) = &mut self.quarantine
-            && let Some((_, state)) = commit.sinks.iter().find(|(id, _)| id == quarantine.id())
-        {
-            quarantine.commit(epoch, state)?;
-        }
-        Ok(())
-    }
-
-    async fn drop_epoch(&mut self, error: StageError) -> CommitError {
-        let splits = self.splits();
-        let ended = |split: &usize| {
-            let of_it = || self.passed.iter().filter(|item| item.split == *split);
-            of_it().all(|item| item.chunks.iter().all(|chunk| chunk.read == 0)) && of_it().any(|item| item.complete)
-        };
-        let (done, lost) = splits.into_iter().partition(ended);
-        self.abort().await;
-        self.opened_at = None;
-        CommitError::Dropped { lost, done, error }
-    }
-
-    fn splits(&self) -> Vec<usize> {
-        let mut splits: Vec<usize> = self.passed.iter().map(|item| item.split).collect();
-        splits.dedup();
-        splits
-    }
-
-    fn summary(&self) -> Committed {
-        let mut splits: Vec<(usize, Counts, Option<Position>, bool)> = Vec::new();
-        for (item, outcome) in self.passed.iter().zip(&self.outcomes) {
-            match splits.iter_mut().find(|(split, ..)| *split == item.split) {
-                Some((_, rows, position, done)) => {
-                    rows.add(&outcome.rows);
-                    position.clone_from(&outcome.position);
-                    *done |= item.complete;
-                }
-                None => splits.push((item.split, outcome.rows, outcome.position.clone(), item.complete)),
-            }
-        }
-        Committed { splits, chunks: Vec::new() }
     }
 }
