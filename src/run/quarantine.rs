@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::kept::Kept;
-use super::worker::StagedReject;
 use crate::state::{RejectHash, Store};
 
 /// The quarantine's name among a pipeline's sinks.
@@ -56,6 +55,15 @@ impl StoredReject {
         let tick = tick.split_once('/').map_or(tick, |(tick, _)| tick);
         Some(DateTime::parse_from_rfc3339(tick).ok()?.to_utc())
     }
+}
+
+/// A reject and the stage that it failed at: `source`, `transforms.N`, `validate` or `dedupe`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StagedReject {
+    pub(crate) stage: String,
+    pub(crate) reject: Reject,
+    /// What the quarantine keeps of it, once that is made: then the row is nowhere else.
+    pub(crate) line: Option<Line>,
 }
 
 /// A reject as the line that the quarantine keeps of it.

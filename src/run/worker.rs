@@ -9,7 +9,7 @@ use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Spl
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::quarantine::Line;
+use super::quarantine::{Line, StagedReject};
 use crate::stages::dedupe::{DedupePlan, Prepared};
 use crate::stages::validate::Validator;
 
@@ -23,15 +23,6 @@ const AHEAD_BYTES: usize = 4 << 20;
 const TURN_BYTES: usize = 16 << 20;
 /// The wait before a split is opened again when the far side did not say.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// A reject and the stage that it failed at: `source`, `transforms.N`, `validate` or `dedupe`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct StagedReject {
-    pub(crate) stage: String,
-    pub(crate) reject: Reject,
-    /// What the quarantine keeps of it, once that is made: then the row is nowhere else.
-    pub(crate) line: Option<Line>,
-}
 
 /// Rows that are ready for dedupe.
 #[derive(Clone, Debug)]

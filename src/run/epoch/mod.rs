@@ -14,8 +14,8 @@ use pipeline_contract::{Category, Clock, Epoch, Op, Position, Records, Recovery,
 use serde_json::Value;
 
 use super::Settings;
-use super::quarantine::{Line, Quarantine};
-use super::worker::{Chunk, StagedReject};
+use super::quarantine::{Line, Quarantine, StagedReject};
+use super::worker::Chunk;
 use crate::stages::dedupe::Deduper;
 use crate::state::{ChunkKey, Counts, RejectHash, Store};
 
