@@ -317,5 +317,7 @@ fn lines_that_are_made_on_other_threads_are_the_same_in_the_same_order() {
     let one = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(many_rows());
     let many = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     assert_eq!(one.values().map(|text| text.lines().count()).sum::<usize>(), 18_300 + one.len());
+    let of_b: Vec<&str> = one["data/b_1970.csv"].lines().skip(1).collect();
+    assert!(of_b.len() == 6000 && of_b.is_sorted(), "in the order in which they came, which is that of time");
     assert_eq!(many.block_on(many_rows()), one);
 }
