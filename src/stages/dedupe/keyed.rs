@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pipeline_contract::StageError;
 
-use super::layout::{Layout, NOWHERE, Place, Rows, Seen};
+use super::layout::{Layout, Place, Rows, Seen};
 use super::prepared::Prepared;
 use crate::state::{DedupeChanges, Store};
 
@@ -23,41 +23,15 @@ pub(super) struct Keyed {
 }
 
 impl Layout for Keyed {
-    fn locate(&mut self, rows: &Rows<'_>, _: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
-        self.batch.clear();
-        let mut ids: HashMap<Vec<u8>, u32> = HashMap::new();
-        let mut asked = Vec::new();
-        let mut asked_for = Vec::new();
-        let mut places = Vec::with_capacity(rows.len);
-        let mut key = Vec::new();
-        for row in 0..rows.len {
-            if rows.lacks_key(row) {
-                places.push(NOWHERE);
-                continue;
-            }
-            rows.key_bytes(row, &mut key);
-            let id = match ids.get(&key) {
-                Some(id) => *id,
-                None => {
-                    let id = place_id(self.batch.len())?;
-                    let print = self.overlay.get(&key).copied();
-                    if print.is_none() {
-                        asked.push(key.clone());
-                        asked_for.push(self.batch.len());
-                    }
-                    self.batch.push(Entry { key: key.clone(), print, changed: false });
-                    ids.insert(key.clone(), id);
-                    id
-                }
-            };
-            places.push((id, 0));
-        }
+    fn locate(&mut self, _: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
+        let entry = |key: &[u8]| Entry { key: key.to_vec(), print: self.overlay.get(key).copied(), changed: false };
+        self.batch = prepared.keys().map(entry).collect();
+        let asked: Vec<Vec<u8>> = self.batch.iter().filter(|entry| entry.print.is_none()).map(|entry| entry.key.clone()).collect();
         if !asked.is_empty() {
-            for (entry, print) in asked_for.into_iter().zip(store.keyed(&asked)?) {
-                self.batch[entry].print = print;
-            }
+            let unknown = self.batch.iter_mut().filter(|entry| entry.print.is_none());
+            unknown.zip(store.keyed(&asked)?).for_each(|(entry, print)| entry.print = print);
         }
-        Ok(places)
+        Ok(prepared.key_of_rows().iter().map(|key| (*key, 0)).collect())
     }
 
     fn put(&mut self, (id, _): Place, print: u64, replace: bool) -> Seen {

@@ -146,9 +146,9 @@ impl Known {
 
     /// What was stored of a stretch.
     pub(super) fn of(chunk: Chunk, within: Stretch) -> Self {
-        match grid(&chunk, within) {
-            Some(grid) if chunk.len() >= FEW => Self::Grid(grid),
-            _ => Self::Sorted(chunk),
+        match Some(&chunk).filter(|chunk| chunk.len() >= FEW).and_then(|chunk| grid(chunk, within)) {
+            Some(grid) => Self::Grid(grid),
+            None => Self::Sorted(chunk),
         }
     }
 

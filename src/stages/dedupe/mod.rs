@@ -101,7 +101,7 @@ impl DedupePlan {
     /// # Errors
     /// When the batch has not the planned columns.
     pub(crate) fn prepare(&self, batch: &RecordBatch) -> Result<Prepared, StageError> {
-        Prepared::of(&Rows::of(&self.0, batch)?, self.0.series_time)
+        Prepared::of(&Rows::of(&self.0, batch)?)
     }
 
     /// What becomes of a conflict.

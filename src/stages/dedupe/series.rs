@@ -200,11 +200,11 @@ impl Series {
 impl Layout for Series {
     fn locate(&mut self, rows: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
         let times = rows.time.ok_or_else(|| StageError::developer("a series has no time"))?.values();
-        let ids = prepared.names().map(|name| self.series_id(name)).collect::<Result<Vec<_>, _>>()?;
+        let ids = prepared.keys().map(|name| self.series_id(name)).collect::<Result<Vec<_>, _>>()?;
         if ids.is_empty() {
             return Ok(vec![NOWHERE; rows.len]);
         }
-        let series = || prepared.series().iter().map(|of_batch| ids.get(*of_batch as usize).copied());
+        let series = || prepared.key_of_rows().iter().map(|of_batch| ids.get(*of_batch as usize).copied());
         let width = self.width(series, times, store)?;
         self.batch += 1;
         let mut places = Vec::with_capacity(rows.len);
