@@ -76,7 +76,7 @@ pub fn adopt(cx: &SinkContext, paths: &[String], header: &[u8]) -> Result<SinkSt
         let mut read = || -> io::Result<_> {
             let len = file.size()?;
             let last = if len == 0 { None } else { read_part(&mut *file, len - 1, 1)?.pop() };
-            Ok((Mark::of(&mut *file, len, header.len() as u64, None)?, last))
+            Ok((Mark::of(&mut *file, len, header.len() as u64)?, last))
         };
         let (mut mark, last) = read().map_err(|error| io_error("read", path, &error))?;
         if last.is_some_and(|last| last != b'\n') {

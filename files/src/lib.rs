@@ -20,6 +20,7 @@ mod mark;
 pub mod name;
 mod prepare;
 mod set;
+pub mod threads;
 pub mod time;
 
 pub use adopt::{Root, adopt, list_files, probe};

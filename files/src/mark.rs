@@ -1,7 +1,6 @@
 //! What is remembered of a file: enough to notice whatever somebody else did to it.
 
 use std::io::{self, BufReader, Read, SeekFrom};
-use std::ops::Range;
 
 use pipeline_contract::{Category, Disk, DiskFile, SinkContext, StageError, Stamp};
 use serde::{Deserialize, Serialize};
@@ -94,12 +93,10 @@ pub fn committed_len(cx: &SinkContext, path: &str) -> Result<Option<u64>, StageE
 }
 
 impl Mark {
-    /// The first `len` bytes of a file, as they are. `before` is an earlier mark of the same bytes, as far as it goes: they are not read again.
-    pub(crate) fn of(file: &mut dyn DiskFile, len: u64, head_len: u64, before: Option<&Self>) -> io::Result<Self> {
+    /// The first `len` bytes of a file, as they are.
+    pub(crate) fn of(file: &mut dyn DiskFile, len: u64, head_len: u64) -> io::Result<Self> {
         let (head, tail) = Self::ends(file, len, head_len)?;
-        let known = before.and_then(|mark| Some((mark.len / BLOCK, u64::from_str_radix(mark.body.as_deref()?, 16).ok()?)));
-        let (from, sum) = known.unwrap_or_default();
-        let body = Some(sum_blocks(file, from..len / BLOCK, sum)?);
+        let body = Some(sum_blocks(file, len / BLOCK)?);
         Ok(Self { len, head_len, head, tail, body, stamp: None })
     }
 
@@ -107,13 +104,13 @@ impl Mark {
     pub(crate) fn extended(file: &mut dyn DiskFile, before: &Self, appended: &Appended) -> io::Result<Self> {
         let len = before.len + appended.len();
         let Some(sum) = before.body.as_deref().and_then(|body| u64::from_str_radix(body, 16).ok()) else {
-            return Self::of(file, len, before.head_len, Some(before));
+            return Self::of(file, len, before.head_len);
         };
         let (head, tail) = Self::ends(file, len, before.head_len)?;
         let begun = before.len % BLOCK;
         let mut blocks = Blocks { number: before.len / BLOCK, sum, begun: read_part(file, before.len - begun, begun)? };
         appended.pieces().iter().for_each(|piece| blocks.add(piece));
-        Ok(Self { len, head_len: before.head_len, head, tail, body: Some(format!("{:016x}", blocks.sum)), stamp: None })
+        Ok(Self { len, head_len: before.head_len, head, tail, body: Some(blocks.text()), stamp: None })
     }
 
     fn ends(file: &mut dyn DiskFile, len: u64, head_len: u64) -> io::Result<(String, String)> {
@@ -134,7 +131,7 @@ impl Mark {
         // A copy that was put back has another stamp and the same bytes.
         let touched = stamp.is_none() || stamp != self.stamp;
         let same = match &self.body {
-            Some(body) if touched => sum_blocks(file, 0..self.len / BLOCK, 0)? == *body,
+            Some(body) if touched => sum_blocks(file, self.len / BLOCK)? == *body,
             _ => true,
         };
         Ok((!same).then_some(Differs::Body))
@@ -146,7 +143,8 @@ impl Mark {
     }
 }
 
-/// The sum of the hashes of a file's blocks while it grows.
+/// The sum of the hashes of a file's blocks, each with its number as the seed.
+#[derive(Default)]
 struct Blocks {
     /// The number of the next block.
     number: u64,
@@ -176,20 +174,25 @@ impl Blocks {
         self.sum = self.sum.wrapping_add(xxh3_64_with_seed(block, self.number));
         self.number += 1;
     }
+
+    fn text(&self) -> String {
+        format!("{:016x}", self.sum)
+    }
 }
 
-/// Adds the hashes of blocks, by their numbers, to a sum.
-fn sum_blocks(file: &mut dyn DiskFile, blocks: Range<u64>, mut sum: u64) -> io::Result<String> {
-    let mut block = vec![0; 4096];
-    if !blocks.is_empty() {
-        file.seek(SeekFrom::Start(blocks.start * BLOCK))?;
+/// The sum of the hashes of a file's first blocks.
+fn sum_blocks(file: &mut dyn DiskFile, count: u64) -> io::Result<String> {
+    let mut blocks = Blocks::default();
+    let mut block = vec![0; BLOCK as usize];
+    if count > 0 {
+        file.seek(SeekFrom::Start(0))?;
         let mut file = BufReader::with_capacity(64 << 10, file);
-        for number in blocks {
+        for _ in 0..count {
             file.read_exact(&mut block)?;
-            sum = sum.wrapping_add(xxh3_64_with_seed(&block, number));
+            blocks.whole(&block);
         }
     }
-    Ok(format!("{sum:016x}"))
+    Ok(blocks.text())
 }
 
 /// What the disk says of a file now.
@@ -235,7 +238,7 @@ mod tests {
             let disk = SimDisk::new();
             disk.put("x", std::str::from_utf8(&bytes[..first]).unwrap());
             let mut file = disk.open_write("x".as_ref()).unwrap();
-            let mut mark = Mark::of(&mut *file, first as u64, 3.min(first as u64), None).unwrap();
+            let mut mark = Mark::of(&mut *file, first as u64, 3.min(first as u64)).unwrap();
             let mut appended = Appended::default();
             let mut at = first;
             for piece in pieces {
@@ -244,7 +247,7 @@ mod tests {
             }
             file.seek(SeekFrom::Start(mark.len)).unwrap();
             appended.pieces().iter().for_each(|piece| file.write_all(piece).unwrap());
-            let whole = Mark::of(&mut *file, mark.len + appended.len(), mark.head_len, None).unwrap();
+            let whole = Mark::of(&mut *file, mark.len + appended.len(), mark.head_len).unwrap();
             assert_eq!(Mark::extended(&mut *file, &mark, &appended).unwrap(), whole);
             mark.body = None;
             assert_eq!(Mark::extended(&mut *file, &mark, &appended).unwrap(), whole, "of an older record");

@@ -117,7 +117,7 @@ impl FileSet {
             write().map_err(|error| io_error("write", &path, &error))?;
         }
         let len = file.size().map_err(|error| io_error("write", &path, &error))?;
-        let mark = Mark::of(&mut *file, len, change.header.len() as u64, None).map_err(|error| io_error("write", &path, &error))?;
+        let mark = Mark::of(&mut *file, len, change.header.len() as u64).map_err(|error| io_error("write", &path, &error))?;
         Ok(Written { path, file, record: Record { mark, pending: Some(Pending { temp, over }) } })
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pipeline_contract::{Act, Category, Position, RunContext, StageError};
-use tokio::runtime::{Handle, RuntimeFlavor};
+use pipeline_files::threads;
 
 use super::advice::advised;
 use super::epoch::{CommitError, Committed, EpochWriter, Passed, reject_fails};
@@ -131,11 +131,12 @@ impl Drive<'_> {
                     let can_stop_here = chunk.position.is_some();
                     rows += chunk.read;
                     held.push(chunk);
-                    if can_stop_here && self.writer.preview.is_none() {
-                        // Rows that are fresh from the reader are worked on fastest.
-                        self.pass(worker.index, std::mem::take(&mut held), false).await?;
+                    if !can_stop_here || self.writer.preview.is_some() {
+                        continue;
                     }
-                    if can_stop_here && rows >= self.settings.epoch_rows && self.writer.is_full(self.settings) && self.writer.preview.is_none() {
+                    // Rows that are fresh from the reader are worked on fastest.
+                    self.pass(worker.index, std::mem::take(&mut held), false).await?;
+                    if rows >= self.settings.epoch_rows && self.writer.is_full(self.settings) {
                         rows = 0;
                         self.commit(true).await.map_err(SplitEnd::Stop)?;
                         if self.record.splits.get(worker.index).is_some_and(|split| split.status == SplitStatus::Failed) {
@@ -335,9 +336,9 @@ impl Drive<'_> {
 /// Does what keeps a core busy for long: tasks that it wakes meanwhile run on other threads, where there are any. (A task that was woken last is
 /// next on the thread that woke it, and no other thread may take it.)
 async fn apart<T>(work: impl Future<Output = T>) -> T {
-    match Handle::try_current() {
-        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(|| runtime.block_on(work)),
-        _ => work.await,
+    match threads::several() {
+        Some(runtime) => tokio::task::block_in_place(|| runtime.block_on(work)),
+        None => work.await,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::{ColumnType, StageError};
-use tokio::runtime::{Handle, RuntimeFlavor};
+use pipeline_files::threads;
 use tokio::task::JoinHandle;
 
 use crate::format::LONGEST;
@@ -42,8 +42,7 @@ impl Making {
         runs: Vec<(Range<usize>, usize)>,
         paths: Vec<String>,
     ) -> Result<(), StageError> {
-        let runtime = Handle::try_current().ok().filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-        let next = match runtime {
+        let next = match threads::several() {
             // What may fail is done at once, so that whoever brought the rows hears of it.
             Some(runtime) if batch.num_rows() >= FEW && cannot_fail(layout, batch) => {
                 let (layout, batch) = (layout.clone(), batch.clone());

@@ -7,6 +7,7 @@ use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::arrow::array::{ArrayRef, RecordBatchOptions, StringArray};
 use pipeline_contract::{Category, Position, Read, Reader, Reject, StageError, async_trait, nearest};
 use pipeline_files::io_error;
+use pipeline_files::threads::blocking;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -356,6 +357,6 @@ impl Opened {
 impl Reader for FileReader {
     /// Nothing is awaited: a read that was begun is done.
     async fn read(&mut self) -> Result<Option<Read>, StageError> {
-        crate::source::blocking(|| self.next())
+        blocking(|| self.next())
     }
 }

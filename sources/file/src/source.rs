@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pipeline_contract::arrow::SchemaRef;
 use pipeline_contract::{Category, Disk, Position, Reader, RunContext, Source, SourceCapabilities, Split, StageError, async_trait};
 use pipeline_files::io_error;
+use pipeline_files::threads::blocking;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -104,15 +105,6 @@ pub(crate) struct Opened {
     pub(crate) part: Option<(u64, u64)>,
     head: String,
     modified: Option<i64>,
-}
-
-/// Lets other tasks go on while this one waits for the disk.
-pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
-    }
 }
 
 fn look(disk: &dyn Disk, path: &Path) -> std::io::Result<Option<Seen>> {
