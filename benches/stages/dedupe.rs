@@ -10,7 +10,7 @@ use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::{Row, rows};
 
 use crate::candles::{Candle, SERIES, batches, by_time, rows, shuffled};
-use crate::state;
+use crate::rig;
 
 const WINDOW: usize = 50_000;
 
@@ -49,25 +49,25 @@ fn all_new(bencher: Bencher<'_, '_>, keys: &[&str], batches: &[RecordBatch]) {
 
 #[divan::bench]
 fn sorted_by_time(bencher: Bencher<'_, '_>) {
-    all_new(bencher, &state::KEYS, &batches(&by_time(SERIES)));
+    all_new(bencher, &rig::KEYS, &batches(&by_time(SERIES)));
 }
 
 #[divan::bench]
 fn sorted_by_series(bencher: Bencher<'_, '_>) {
     let mut rows = by_time(SERIES);
     rows.sort_by(|one, other| one.coin_id.cmp(&other.coin_id).then(one.timestamp.cmp(&other.timestamp)));
-    all_new(bencher, &state::KEYS, &batches(&rows));
+    all_new(bencher, &rig::KEYS, &batches(&rows));
 }
 
 #[divan::bench]
 fn shuffled_in_a_window(bencher: Bencher<'_, '_>) {
-    all_new(bencher, &state::KEYS, &batches(&shuffled(by_time(SERIES), WINDOW)));
+    all_new(bencher, &rig::KEYS, &batches(&shuffled(by_time(SERIES), WINDOW)));
 }
 
 /// As many series as rows: each row begins one.
 #[divan::bench]
 fn shuffled_100_000_series(bencher: Bencher<'_, '_>) {
-    all_new(bencher, &state::KEYS, &batches(&shuffled(by_time(rows()), WINDOW)));
+    all_new(bencher, &rig::KEYS, &batches(&shuffled(by_time(rows()), WINDOW)));
 }
 
 /// Every row is in the state already, which is read for it.
@@ -75,11 +75,11 @@ fn shuffled_100_000_series(bencher: Bencher<'_, '_>) {
 fn all_duplicates(bencher: Bencher<'_, '_>) {
     let batches = batches(&shuffled(by_time(SERIES), WINDOW));
     let store: Arc<dyn Store> = Arc::new(ModelStore::new());
-    state::start(&*store);
-    let mut first = deduper(&batches[0], &state::KEYS, store.clone());
+    rig::start(&*store);
+    let mut first = deduper(&batches[0], &rig::KEYS, store.clone());
     apply(&mut first, &batches);
-    store.commit_epoch(&EpochCommit { epoch: 1, run_id: state::RUN.to_owned(), dedupe: first.changes(), ..EpochCommit::default() }).unwrap();
-    let again = || deduper(&batches[0], &state::KEYS, store.clone());
+    store.commit_epoch(&EpochCommit { epoch: 1, run_id: rig::RUN.to_owned(), dedupe: first.changes(), ..EpochCommit::default() }).unwrap();
+    let again = || deduper(&batches[0], &rig::KEYS, store.clone());
     assert_eq!(apply(&mut again(), &batches), (0, rows() as u64));
     bencher.counter(ItemsCount::new(rows())).with_inputs(again).bench_local_refs(|deduper| apply(deduper, &batches));
 }
@@ -96,7 +96,7 @@ fn keys_without_time(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn changes(bencher: Bencher<'_, '_>) {
     let batches = batches(&by_time(SERIES));
-    let mut deduper = deduper(&batches[0], &state::KEYS, Arc::new(ModelStore::new()));
+    let mut deduper = deduper(&batches[0], &rig::KEYS, Arc::new(ModelStore::new()));
     apply(&mut deduper, &batches);
     bencher.counter(ItemsCount::new(rows())).bench_local(|| deduper.changes());
 }

@@ -3,9 +3,32 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use chrono::DateTime;
+use pipeline::state::{Counts, RunRecord, RunStatus, Store};
 use pipeline_contract::testkit::{TestClock, TestTransport, ports, run_context};
 use pipeline_contract::{BuildContext, Plugin, RunContext, Sink, Source, Stage, Transform, Trigger, table_from_str};
 use tokio::runtime::{Builder, Runtime};
+
+pub(crate) const RUN: &str = "bench@1";
+pub(crate) const KEYS: [&str; 2] = ["coin_id", "timestamp"];
+
+/// Opens a run: an epoch is part of one.
+pub(crate) fn start(store: &dyn Store) {
+    let at = DateTime::UNIX_EPOCH;
+    let run = RunRecord {
+        run_id: RUN.to_owned(),
+        tick: at,
+        cause: "once".to_owned(),
+        window: None,
+        started_at: at,
+        ended_at: None,
+        status: RunStatus::Open,
+        rows: Counts::default(),
+        error: None,
+        splits: Vec::new(),
+    };
+    store.start_run(&run, false).unwrap();
+}
 
 fn stage(plugins: &[Box<dyn Plugin>], type_name: &str, toml: &str) -> Stage {
     let plugin = plugins.iter().find(|plugin| plugin.describe().type_name == type_name).unwrap();

@@ -10,8 +10,8 @@ use pipeline_contract::{Op, Plugin, Recovery, Sink, SinkInput};
 use tempfile::TempDir;
 
 use crate::candles::{SERIES, batches, by_time, rows};
+use crate::rig::KEYS;
 use crate::rig::{self, block};
-use crate::state::KEYS;
 
 const ONE_FILE: &str = "candles";
 const A_FILE_A_COIN: &str = "{coin_id}";

@@ -2,35 +2,14 @@
 
 use std::sync::Arc;
 
-use chrono::DateTime;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use pipeline::state::{ChunkKey, Counts, DedupeChanges, EpochCommit, ModelStore, RunRecord, RunStatus, SqliteStore, Store};
+use pipeline::state::{ChunkKey, Counts, DedupeChanges, EpochCommit, ModelStore, SqliteStore, Store};
 use tempfile::TempDir;
 
 use crate::candles::{SERIES, batches, by_time, rows};
 use crate::dedupe;
-
-pub(crate) const RUN: &str = "bench@1";
-pub(crate) const KEYS: [&str; 2] = ["coin_id", "timestamp"];
-
-/// Opens a run: an epoch is part of one.
-pub(crate) fn start(store: &dyn Store) {
-    let at = DateTime::UNIX_EPOCH;
-    let run = RunRecord {
-        run_id: RUN.to_owned(),
-        tick: at,
-        cause: "once".to_owned(),
-        window: None,
-        started_at: at,
-        ended_at: None,
-        status: RunStatus::Open,
-        rows: Counts::default(),
-        error: None,
-        splits: Vec::new(),
-    };
-    store.start_run(&run, false).unwrap();
-}
+use crate::rig::{KEYS, RUN, start};
 
 /// The keys of an epoch: a chunk for each series.
 fn chunks() -> DedupeChanges {

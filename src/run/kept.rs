@@ -56,28 +56,14 @@ fn set(filter: &mut [u64], hash: RejectHash) {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
-    use crate::state::{Counts, EpochCommit, ModelStore, RunRecord, RunStatus};
+    use crate::state::{EpochCommit, ModelStore, suite};
 
     #[test]
     fn what_is_kept_is_always_held_and_most_others_are_not() {
         let store = ModelStore::default();
         let hash = |n: u64| xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes());
-        let run = RunRecord {
-            run_id: "r".to_owned(),
-            tick: DateTime::UNIX_EPOCH,
-            cause: "once".to_owned(),
-            window: None,
-            started_at: DateTime::UNIX_EPOCH,
-            ended_at: None,
-            status: RunStatus::Open,
-            rows: Counts::default(),
-            error: None,
-            splits: vec![],
-        };
-        store.start_run(&run, false).unwrap();
+        store.start_run(&suite::run("r", "1970-01-01T00:00:00Z"), false).unwrap();
         let stored: Vec<_> = (0..1000).map(hash).collect();
         store.commit_epoch(&EpochCommit { epoch: 1, run_id: "r".to_owned(), rejects: stored.clone(), ..EpochCommit::default() }).unwrap();
         let mut kept = Kept::default();

@@ -49,6 +49,19 @@ impl StoredReject {
 }
 
 impl StoredReject {
+    fn of(run: &str, split: &str, staged: &StagedReject) -> Self {
+        let Reject { row, rule, message } = staged.reject.clone();
+        Self { row, rule, message, run: run.to_owned(), split: split.to_owned(), stage: staged.stage.clone() }
+    }
+
+    /// Without its row, which would make the whole file unreadable. Rows that differ stay apart.
+    fn shortened(&self, bytes: usize) -> Self {
+        let row = Value::String(format!("left out, as it makes a line of {bytes} bytes: {:032x}", self.hash()));
+        let cut = |text: &str| text.chars().take(1000).collect::<String>();
+        let Self { rule, message, run, split, stage, .. } = self;
+        Self { row, rule: cut(rule), message: cut(message), run: cut(run), split: cut(split), stage: cut(stage) }
+    }
+
     /// The tick of the run that rejected it, which is part of the run's id.
     fn rejected_at(&self) -> Option<DateTime<Utc>> {
         let (_, tick) = self.run.rsplit_once('@')?;
@@ -101,28 +114,8 @@ impl Line {
     }
 
     /// For messages.
-    pub(crate) fn shown(&self) -> std::borrow::Cow<'_, str> {
+    pub(crate) fn shown(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.bytes.trim_ascii_end())
-    }
-}
-
-/// A reject on its way into the quarantine.
-pub(crate) struct Rejected(StoredReject);
-
-impl Rejected {
-    pub(crate) fn new(run: &str, split: &str, staged: &StagedReject) -> Self {
-        let Reject { row, rule, message } = staged.reject.clone();
-        Self(StoredReject { row, rule, message, run: run.to_owned(), split: split.to_owned(), stage: staged.stage.clone() })
-    }
-}
-
-impl Rejected {
-    /// Without its row, which would make the whole file unreadable. Rows that differ stay apart.
-    fn shortened(&self, bytes: usize) -> Self {
-        let row = Value::String(format!("left out, as it makes a line of {bytes} bytes: {:032x}", self.0.hash()));
-        let cut = |text: &str| text.chars().take(1000).collect::<String>();
-        let StoredReject { rule, message, run, split, stage, .. } = &self.0;
-        Self(StoredReject { row, rule: cut(rule), message: cut(message), run: cut(run), split: cut(split), stage: cut(stage) })
     }
 }
 
@@ -180,6 +173,11 @@ impl Quarantine {
             self.added.push(line.hash);
         }
         Ok(())
+    }
+
+    /// The run is over: what is only a cache is let go.
+    pub(crate) fn rest(&mut self) {
+        self.kept = Kept::default();
     }
 
     /// The rejects of the open epoch.
@@ -243,9 +241,9 @@ fn line(run: &str, split: &str, staged: &StagedReject) -> Result<Line, StageErro
     if let Some(line) = Line::of(run, split, &staged.stage, &staged.reject) {
         return Ok(line);
     }
-    let whole = Rejected::new(run, split, staged);
-    let length = serde_json::to_vec(&whole.0).map_or(0, |line| line.len() + 1);
-    let Rejected(short) = whole.shortened(length);
+    let whole = StoredReject::of(run, split, staged);
+    let length = serde_json::to_vec(&whole).map_or(0, |line| line.len() + 1);
+    let short = whole.shortened(length);
     let reject = Reject { row: short.row, rule: short.rule, message: short.message };
     Line::of(&short.run, &short.split, &short.stage, &reject).ok_or_else(|| StageError::developer("a reject cannot be written as JSON"))
 }
@@ -351,7 +349,7 @@ mod tests {
         #[test]
         fn a_line_is_what_its_reject_is_written_as(run in ".*", split in ".*", stage in ".*", rule in ".*", message in ".*", text in ".*", number in any::<f64>()) {
             let reject = Reject::new(json!({ "b": text, "a": number, "c": null }), rule, message);
-            let stored = Rejected::new(&run, &split, &StagedReject { stage: stage.clone(), reject: reject.clone(), line: None }).0;
+            let stored = StoredReject::of(&run, &split, &StagedReject { stage: stage.clone(), reject: reject.clone(), line: None });
             let line = Line::of(&run, &split, &stage, &reject).unwrap();
             prop_assert_eq!(line.hash, stored.hash());
             let mut written = serde_json::to_vec(&stored).unwrap();

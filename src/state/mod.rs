@@ -9,7 +9,7 @@ mod lock;
 mod model;
 mod sqlite;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 
 use std::collections::BTreeMap;
 

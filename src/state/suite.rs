@@ -58,7 +58,8 @@ fn split(id: &str) -> SplitRecord {
     }
 }
 
-pub(super) fn run(id: &str, tick: &str) -> RunRecord {
+/// A run that has just begun.
+pub(crate) fn run(id: &str, tick: &str) -> RunRecord {
     RunRecord {
         run_id: id.to_owned(),
         tick: at(tick),

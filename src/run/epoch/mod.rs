@@ -217,6 +217,9 @@ impl EpochWriter {
         if let Some(deduper) = &mut self.deduper {
             deduper.rest();
         }
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.rest();
+        }
     }
 
     /// Must the next process take something back? Then the run stays open in the state, which is what allows it to.

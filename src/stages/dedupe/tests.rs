@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::state::{ChunkKey, CommitFault, Counts, EpochCommit, ModelStore, RunRecord, RunStatus, SqliteStore};
+use crate::state::{ChunkKey, CommitFault, EpochCommit, ModelStore, SqliteStore, suite};
 use crate::watch::{Coverage, Expected, Found};
 
 rows! {
@@ -49,20 +49,7 @@ struct Rig {
 
 impl Rig {
     fn on(store: Arc<dyn Store>, plan: DedupePlan) -> Self {
-        let at = DateTime::UNIX_EPOCH;
-        let run = RunRecord {
-            run_id: "r".to_owned(),
-            tick: at,
-            cause: "once".to_owned(),
-            window: None,
-            started_at: at,
-            ended_at: None,
-            status: RunStatus::Open,
-            rows: Counts::default(),
-            error: None,
-            splits: vec![],
-        };
-        store.start_run(&run, false).unwrap();
+        store.start_run(&suite::run("r", "1970-01-01T00:00:00Z"), false).unwrap();
         let deduper = Deduper::new(plan.clone(), store.clone()).unwrap();
         Self { store, plan, deduper }
     }
