@@ -24,6 +24,20 @@ fn has(object: &Value, expected: &[&str]) {
     }
 }
 
+/// The README's first command is `cargo run --release -- ...`: with more than one program in the workspace, cargo must know which.
+#[test]
+fn cargo_run_runs_the_engine() {
+    let cargo = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
+    let metadata: Value = serde_json::from_slice(&cargo.stdout).unwrap();
+    let said = metadata["packages"].as_array().unwrap().iter().filter_map(|package| package["default_run"].as_str()).collect::<Vec<_>>();
+    assert_eq!(said, ["pipeline"]);
+}
+
 #[test]
 fn three_files_equal_the_hours_that_follow_from_the_half_hour_candles() {
     let server = Server::start();
