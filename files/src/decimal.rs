@@ -1,4 +1,4 @@
-//! Digits as they stand in files, eight at a time.
+//! Digits as they stand in files, eight at a time: read and written.
 
 /// The number that digits with at most one point among them make: its digits, and how many of them stand behind the point. `None` for all else:
 /// no digit, a point at the begin or the end, a sign, more than sixteen signs.
@@ -12,7 +12,35 @@
 /// ```
 #[inline]
 pub fn plain(text: &[u8]) -> Option<(u64, usize)> {
-    if text.len() <= 8 { short(text) } else { long(text) }
+    if text.len() <= 8 { short(text) } else { long(text).or_else(|| longest(text)) }
+}
+
+/// As [`plain`], for more than eight signs of which the first eight have the point, or none has.
+#[inline]
+fn long(text: &[u8]) -> Option<(u64, usize)> {
+    const TENS: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let first = u64::from_le_bytes(*text.first_chunk::<8>()?) ^ ZEROS;
+    let last = u64::from_le_bytes(*text.last_chunk::<8>()?) ^ ZEROS;
+    let beside = first ^ u64::from_ne_bytes([b'.' ^ b'0'; 8]);
+    // The lowest of these bits is at the first point.
+    let point = beside.wrapping_sub(ONES) & !beside & HIGH;
+    let (before, behind, decimals) = if point == 0 {
+        (first, text.len() - 8, 0)
+    } else {
+        let at = point.trailing_zeros() / 8;
+        let decimals = text.len() - 1 - at as usize;
+        (first.checked_shl(64 - 8 * at)?, decimals, decimals)
+    };
+    // As many of the last signs as are digits behind the first ones; the others become zeros.
+    let others = 64 - 8 * u32::try_from(behind).ok()?.min(8);
+    let last = last.checked_shr(others)? << others;
+    let is_digits = |signs: u64| (((signs & !HIGH) + (HIGH - 10 * ONES)) | signs) & HIGH == 0;
+    if !is_digits(before) || !is_digits(last) {
+        return None;
+    }
+    Some((eight(before) * TENS.get(behind)? + eight(last), decimals))
 }
 
 macro_rules! plain {
@@ -44,7 +72,7 @@ macro_rules! plain {
 }
 
 plain!(short, up_to_8, u64, 8, |digits| eight(digits));
-plain!(long, up_to_16, u128, 16, |digits| eight(digits as u64) * 100_000_000 + eight((digits >> 64) as u64));
+plain!(longest, up_to_16, u128, 16, |digits| eight(digits as u64) * 100_000_000 + eight((digits >> 64) as u64));
 
 const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
 
@@ -79,6 +107,102 @@ fn eight(digits: u64) -> u64 {
     (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
 }
 
+/// Writes a number as the shortest text that is read back as it, as `zmij` has it.
+///
+/// ```
+/// let mut out = Vec::new();
+/// pipeline_files::decimal::write(-186.5506, &mut out);
+/// assert_eq!(out, b"-186.5506");
+/// ```
+#[inline]
+pub fn write(value: f64, out: &mut Vec<u8>) {
+    if !few_decimals(value, out) {
+        out.extend_from_slice(zmij::Buffer::new().format(value).as_bytes());
+    }
+}
+
+/// Writes a number with few decimals, as prices have; false, and nothing written, when it has more. Of at most 15 digits no two decimals are
+/// one float, so the only one of them that is read back as `value` is the shortest.
+#[inline]
+fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
+    let size = value.abs();
+    // Zero, too small or too large to be written without an exponent, or no number.
+    if !(1e-3..1e11).contains(&size) {
+        return false;
+    }
+    let tried = |scale: f64| {
+        // Floats of this size are whole numbers, one after another.
+        const WHOLE: f64 = (1_u64 << 52) as f64;
+        let sum = size * scale + WHOLE;
+        ((sum - WHOLE) / scale == size).then_some(sum.to_bits() & ((1 << 52) - 1))
+    };
+    if value < 0.0 {
+        out.push(b'-');
+    }
+    if let Some(scaled) = tried(1e4) {
+        put::<4>(scaled, out);
+    } else if let Some(scaled) = tried(1e8).filter(|_| size < 1e7) {
+        put::<8>(scaled, out);
+    } else {
+        out.truncate(out.len() - usize::from(value < 0.0));
+        return false;
+    }
+    true
+}
+
+/// Writes a number of at most fifteen digits, so many of which stand behind the point; zeros at the end are left out but for the first.
+#[inline]
+fn put<const DECIMALS: u32>(scaled: u64, out: &mut Vec<u8>) {
+    const POINT: u128 = b'.' as u128;
+    let digits = sixteen(scaled);
+    let behind = DECIMALS - (digits.leading_zeros() / 8).min(DECIMALS - 1);
+    let before = 16 - DECIMALS - (digits.trailing_zeros() / 8).min(15 - DECIMALS);
+    let text = digits | ZEROS_16;
+    let whole = (text << (8 * DECIMALS)) >> (8 * (16 - before));
+    let part = text >> (8 * (16 - DECIMALS));
+    // There are at most fifteen digits, so all of it has room.
+    push(whole | POINT << (8 * before) | part << (8 * before + 8), (before + 1 + behind) as usize, out);
+}
+
+/// Writes a whole number; false, and nothing written, when it has more than sixteen digits.
+#[inline]
+pub(crate) fn whole(number: u64, out: &mut Vec<u8>) -> bool {
+    let few = number < 10_000_000_000_000_000;
+    if few {
+        let digits = sixteen(number);
+        let skipped = (digits.trailing_zeros() / 8).min(15);
+        push((digits | ZEROS_16) >> (8 * skipped), (16 - skipped) as usize, out);
+    }
+    few
+}
+
+const ZEROS_16: u128 = u128::from_ne_bytes([b'0'; 16]);
+
+/// Writes the first `len` signs of up to sixteen, the first in the lowest byte. All are copied: a number of them that is known beforehand takes no
+/// call.
+#[inline]
+fn push(signs: u128, len: usize, out: &mut Vec<u8>) {
+    let from = out.len();
+    out.extend_from_slice(&signs.to_le_bytes());
+    out.truncate(from + len);
+}
+
+/// The sixteen digits of a number that has no more, the first in the lowest byte.
+#[inline]
+fn sixteen(number: u64) -> u128 {
+    u128::from(digits(number / 100_000_000)) | u128::from(digits(number % 100_000_000)) << 64
+}
+
+/// The eight digits of a number that has no more, the first in the lowest byte: it is cut into numbers of four digits, then of two, then of one.
+#[inline]
+fn digits(number: u64) -> u64 {
+    let fours = number / 10_000 | (number % 10_000) << 32;
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | (fours - hundreds * 100) << 16;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (pairs - tens * 10) << 8
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -106,6 +230,72 @@ mod tests {
                 text[place] = byte;
             }
             prop_assert_eq!(plain(&text), slowly(&text), "{:?}", String::from_utf8_lossy(&text));
+        }
+    }
+
+    fn written(value: f64) -> String {
+        let mut out = Vec::new();
+        write(value, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_at_the_edges_are_written_as_the_shortest_text() {
+        for value in [
+            0.0,
+            -0.0,
+            1.0,
+            -1.5,
+            0.001,
+            0.000_999_99,
+            9_999_999.999_999_99,
+            99_999_999_999.999_9,
+            1e7,
+            1e7 + 0.0001,
+            1e11,
+            1e16,
+            1e-7,
+            0.1 + 0.2,
+            f64::NAN,
+            -f64::INFINITY,
+        ] {
+            let mut buffer = zmij::Buffer::new();
+            assert_eq!(written(value), buffer.format(value));
+            assert_eq!(written(-value), buffer.format(-value));
+        }
+        let mut out = Vec::new();
+        assert!(few_decimals(54_253.737_4, &mut out) && few_decimals(14_463_682.34, &mut out) && few_decimals(-0.025, &mut out));
+        assert_eq!(out, b"54253.737414463682.34-0.025");
+        assert!(!few_decimals(0.1 + 0.2, &mut out) && !few_decimals(-0.1 - 0.2, &mut out));
+        assert_eq!(out, b"54253.737414463682.34-0.025");
+    }
+
+    #[test]
+    fn whole_numbers_are_written_with_up_to_sixteen_digits() {
+        for number in [0, 9, 10, 1_633_158_000_000, 9_999_999_999_999_999] {
+            let mut out = Vec::new();
+            assert!(whole(number, &mut out));
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+        let mut out = Vec::new();
+        assert!(!whole(10_000_000_000_000_000, &mut out) && out.is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn numbers_are_written_as_the_shortest_text(
+            value in prop_oneof![any::<f64>(), 1e-4..1e12, (-1_000_000_000_000_000_i64..1_000_000_000_000_000, 0..16).prop_map(|(n, e)| n as f64 / 10_f64.powi(e))],
+        ) {
+            let (text, mut buffer) = (written(value), zmij::Buffer::new());
+            prop_assert_eq!(text.as_str(), buffer.format(value));
+        }
+
+        #[test]
+        fn digits_are_those_of_the_number(number in 0..10_000_000_000_000_000_u64) {
+            let mut out = Vec::new();
+            prop_assert!(whole(number, &mut out));
+            prop_assert_eq!(out, number.to_string().into_bytes());
         }
     }
 }

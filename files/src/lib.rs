@@ -20,6 +20,7 @@ mod mark;
 pub mod name;
 mod prepare;
 mod set;
+pub mod text;
 pub mod threads;
 pub mod time;
 

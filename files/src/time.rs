@@ -4,7 +4,7 @@ use chrono::format::{Item, Parsed, StrftimeItems};
 use chrono::{DateTime, NaiveTime, Utc};
 use pipeline_contract::instant;
 
-use crate::decimal::plain;
+use crate::decimal::{self, plain};
 
 const SECOND: i64 = 1_000_000;
 /// The microseconds of a day.
@@ -59,9 +59,9 @@ impl TimeFormat {
     pub fn write(&self, micros: i64, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Rfc3339 => return rfc3339(micros, out),
-            Self::Unix => decimal::<SECOND>(micros, out),
-            Self::UnixMs => decimal::<1000>(micros, out),
-            Self::UnixUs => decimal::<1>(micros, out),
+            Self::Unix => written::<SECOND>(micros, out),
+            Self::UnixMs => written::<1000>(micros, out),
+            Self::UnixUs => written::<1>(micros, out),
             Self::Custom { items, .. } => match instant(micros) {
                 Some(at) => out.extend_from_slice(at.format_with_items(items.iter()).to_string().as_bytes()),
                 None => return false,
@@ -208,8 +208,11 @@ fn fast_rfc3339(text: &[u8]) -> Option<i64> {
 
 /// A whole number of units, with decimals only when there are any.
 #[inline]
-fn decimal<const UNIT: i64>(micros: i64, out: &mut Vec<u8>) {
+fn written<const UNIT: i64>(micros: i64, out: &mut Vec<u8>) {
     let (whole, part) = (micros / UNIT, micros % UNIT);
+    if part == 0 && whole >= 0 && decimal::whole(whole.cast_unsigned(), out) {
+        return;
+    }
     if whole == 0 && part < 0 {
         out.push(b'-');
     }

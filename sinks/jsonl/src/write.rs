@@ -3,7 +3,7 @@
 /// A float, as the shortest text that is read as the same float. What JSON has no number for is a text that says what it is: null would be a loss.
 pub(crate) fn float(value: f64, out: &mut Vec<u8>) {
     if value.is_finite() {
-        out.extend_from_slice(zmij::Buffer::new().format(value).as_bytes());
+        pipeline_files::decimal::write(value, out);
     } else {
         out.extend_from_slice(if value.is_nan() {
             b"\"NaN\""

@@ -101,6 +101,7 @@ impl<'a> Column<'a> {
     }
 
     /// Is the cell null?
+    #[inline]
     pub fn is_null(&self, row: usize) -> bool {
         match self {
             Self::Bool(column) => column.is_null(row),

@@ -81,11 +81,11 @@ impl Cells {
         }
     }
 
-    /// Adds a text in one piece or two, which together are UTF-8.
+    /// Adds a text, which is UTF-8.
     #[inline]
     pub(crate) fn text(&mut self, text: &[u8]) {
         if let Values::Text { ends, bytes } = &mut self.values {
-            bytes.extend_from_slice(text);
+            pipeline_files::text::append(text, bytes);
             ends.push(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
             self.is_valid();
         }

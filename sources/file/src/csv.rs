@@ -250,7 +250,7 @@ fn push(
     }
     let known = match &wanted.ty {
         Type::Text => {
-            if std::str::from_utf8(raw).is_err() {
+            if !raw.is_ascii() && std::str::from_utf8(raw).is_err() {
                 return Err(Fault::new("file:utf8", format!("{} is not UTF-8", wanted.name)));
             }
             if field.doubled {
