@@ -237,6 +237,24 @@ pub struct Rebuilt {
     pub rejects: Vec<(RejectHash, bool)>,
 }
 
+/// What is known of an epoch once the sinks and the quarantine have made it durable.
+#[derive(Clone, Debug, Default)]
+pub struct Durable {
+    /// What changes in the records of each sink, by sink id.
+    pub sinks: Vec<(String, SinkState)>,
+    /// Rejects that are kept no longer.
+    pub forgotten: Vec<RejectHash>,
+}
+
+/// Waits until an epoch is durable.
+pub type UntilDurable<'a> = dyn FnMut() -> Result<Durable, StageError> + 'a;
+
+impl EpochCommit {
+    pub(crate) fn durable(&mut self, Durable { sinks, forgotten }: Durable) {
+        (self.sinks, self.forgotten) = (sinks, forgotten);
+    }
+}
+
 /// The memory of one pipeline. All methods are one transaction each; none leaves half of its work behind.
 ///
 /// Errors are [`StageError`]s of category `storage` that name the file and what to do.
@@ -252,6 +270,13 @@ pub trait Store: Send + Sync {
     fn reopen(&self) -> Result<(), StageError>;
     /// Saves an epoch. After an error the outcome is unknown: [`Store::reopen`], then read [`Store::last_epoch`].
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError>;
+    /// As [`Store::commit_epoch`], while the sinks make their part durable: `durable` waits for them, and what it answers goes into `commit`.
+    /// Until then everything else may be written, and the state can be read as it is without this epoch. When it fails, the epoch is not
+    /// saved, and its error is the answer.
+    fn commit_epoch_with(&self, commit: &mut EpochCommit, durable: &mut UntilDurable<'_>) -> Result<(), StageError> {
+        commit.durable(durable()?);
+        self.commit_epoch(commit)
+    }
 
     /// One record of a sink.
     fn record(&self, sink: &str, key: &str) -> Result<Option<Value>, StageError>;

@@ -1,5 +1,6 @@
 //! The state in an SQLite file.
 
+mod checkpoint;
 mod history;
 mod open;
 #[cfg(test)]
@@ -8,22 +9,29 @@ mod value;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use chrono::{DateTime, Utc};
 use pipeline_contract::{SinkState, StageError};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde_json::Value;
 
+use self::checkpoint::Checkpoints;
 use self::value::{Json, Name, from_signed, to_signed};
-use super::{Binding, ChunkKey, DedupeChanges, EachChunk, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, Store, TickRecord};
+use super::{
+    Binding, ChunkKey, DedupeChanges, Durable, EachChunk, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, Store, TickRecord, UntilDurable,
+};
 
 pub use open::OpenError;
 
 /// The state in an SQLite file, `state.db` in the pipeline's folder. Every commit is on the disk when it returns.
 pub struct SqliteStore {
     file: PathBuf,
+    // Ends before the connection does: the last one to close tidies up.
+    checkpoints: Checkpoints,
     connection: Mutex<Connection>,
+    /// For what is read while an epoch is being saved.
+    reader: Mutex<Option<Connection>>,
     /// A run goes on: pages that were read will be wanted again.
     runs: AtomicBool,
 }
@@ -48,7 +56,13 @@ impl From<rusqlite::Error> for Fault {
 
 impl SqliteStore {
     fn of(file: &Path, connection: Connection) -> Self {
-        Self { file: file.to_owned(), connection: Mutex::new(connection), runs: AtomicBool::new(false) }
+        Self {
+            file: file.to_owned(),
+            checkpoints: Checkpoints::default(),
+            connection: Mutex::new(connection),
+            reader: Mutex::default(),
+            runs: AtomicBool::new(false),
+        }
     }
 
     fn transact<T>(
@@ -57,22 +71,69 @@ impl SqliteStore {
         doing: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StageError> {
-        // A thread that panicked has left no transaction open: they roll back when dropped.
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = (|| {
-            let transaction = connection.transaction_with_behavior(behavior)?;
-            let made = work(&transaction)?;
-            transaction.commit()?;
-            Ok(made)
-        })();
-        // Between runs nobody asks for hours: up to 2 MB of pages are not kept for that long. What fails here fails where it is needed.
-        if !self.runs.load(Ordering::Relaxed) {
-            let _ = connection.release_memory();
-        }
+        let made = match (behavior, self.connection.try_lock()) {
+            // An epoch is being saved, perhaps on the word of whoever asks: what counts until then is read beside it.
+            (TransactionBehavior::Deferred, Err(TryLockError::WouldBlock)) => self.beside(work),
+            (_, Ok(connection)) => self.make(connection, behavior, work),
+            _ => self.make(self.connection.lock().unwrap_or_else(PoisonError::into_inner), behavior, work),
+        };
         made.map_err(|fault| match fault {
             Fault::Sqlite(error) => open::fault(&self.file, doing, &error),
             Fault::Ours(error) => error,
         })
+    }
+
+    // A thread that panicked has left no transaction open: they roll back when dropped.
+    fn make<T>(
+        &self,
+        mut connection: MutexGuard<'_, Connection>,
+        behavior: TransactionBehavior,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let made = made(&mut connection, behavior, work);
+        // Between runs nobody asks for hours: up to 2 MB of pages are not kept for that long. What fails here fails where it is needed.
+        if !self.runs.load(Ordering::Relaxed) {
+            let _ = connection.release_memory();
+        }
+        made
+    }
+
+    fn beside<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let reader = match &mut *reader {
+            Some(reader) => reader,
+            none => none.insert(open::reader(&self.file)?),
+        };
+        made(reader, TransactionBehavior::Deferred, work)
+    }
+
+    /// Saves an epoch, whose sinks and forgotten rejects are those of the answer.
+    fn save(&self, commit: &EpochCommit, durable: &mut UntilDurable<'_>) -> Result<Durable, StageError> {
+        self.runs.store(true, Ordering::Relaxed);
+        let durable = self.write(|tx| {
+            super::check_next(last(tx)?.map(|(epoch, _)| epoch), commit.epoch).map_err(Fault::Ours)?;
+            history::save_progress(tx, commit)?;
+            save_dedupe(tx, &commit.dedupe)?;
+            save_epoch_rejects(tx, commit)?;
+            let durable = durable().map_err(Fault::Ours)?;
+            if !durable.forgotten.is_empty() {
+                let mut forget = tx.prepare_cached("DELETE FROM reject WHERE hash = ?1")?;
+                durable.forgotten.iter().try_for_each(|hash| forget.execute([hash.to_be_bytes()]).map(drop))?;
+                // One that is let go and comes again is kept.
+                save_epoch_rejects(tx, commit)?;
+            }
+            set_fact(tx, "epoch", (commit.epoch, &durable.sinks))?;
+            save_records(tx, &durable.sinks)?;
+            Ok(durable)
+        })?;
+        let chunks = commit.dedupe.chunks.iter().map(|(key, data)| key.series.len() + data.len()).sum::<usize>();
+        let keys = commit.dedupe.keyed.iter().map(|(key, _)| key.len() + size_of::<u64>()).sum::<usize>();
+        self.checkpoints.saved(chunks + keys, &self.file);
+        Ok(durable)
+    }
+
+    fn close_reader(&self) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Reads in one snapshot.
@@ -83,6 +144,13 @@ impl SqliteStore {
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, StageError> {
         self.transact(TransactionBehavior::Immediate, "save the state", work)
     }
+}
+
+fn made<T>(connection: &mut Connection, behavior: TransactionBehavior, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+    let transaction = connection.transaction_with_behavior(behavior)?;
+    let made = work(&transaction)?;
+    transaction.commit()?;
+    Ok(made)
 }
 
 fn set_fact(tx: &Transaction<'_>, name: &str, value: impl serde::Serialize) -> rusqlite::Result<()> {
@@ -142,6 +210,11 @@ fn save_rejects(tx: &Transaction<'_>, hashes: impl IntoIterator<Item = (RejectHa
     Ok(())
 }
 
+fn save_epoch_rejects(tx: &Transaction<'_>, commit: &EpochCommit) -> rusqlite::Result<()> {
+    save_rejects(tx, commit.rejects.iter().map(|hash| (*hash, false)))?;
+    save_rejects(tx, commit.replayed.iter().map(|hash| (*hash, true)))
+}
+
 impl Store for SqliteStore {
     fn binding(&self) -> Result<Option<Binding>, StageError> {
         self.read(|tx| fact(tx, "binding"))
@@ -156,6 +229,8 @@ impl Store for SqliteStore {
     }
 
     fn reopen(&self) -> Result<(), StageError> {
+        self.checkpoints.settle();
+        self.close_reader();
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         // The old one is closed before the new one opens: only then is the write-ahead log gone over again.
         let nothing = Connection::open_in_memory().map_err(|error| open::fault(&self.file, "open the state anew", &error))?;
@@ -165,19 +240,13 @@ impl Store for SqliteStore {
     }
 
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError> {
-        self.runs.store(true, Ordering::Relaxed);
-        self.write(|tx| {
-            super::check_next(last(tx)?.map(|(epoch, _)| epoch), commit.epoch).map_err(Fault::Ours)?;
-            history::save_progress(tx, commit)?;
-            set_fact(tx, "epoch", (commit.epoch, &commit.sinks))?;
-            save_records(tx, &commit.sinks)?;
-            save_dedupe(tx, &commit.dedupe)?;
-            let mut forget = tx.prepare_cached("DELETE FROM reject WHERE hash = ?1")?;
-            commit.forgotten.iter().try_for_each(|hash| forget.execute([hash.to_be_bytes()]).map(drop))?;
-            save_rejects(tx, commit.rejects.iter().map(|hash| (*hash, false)))?;
-            save_rejects(tx, commit.replayed.iter().map(|hash| (*hash, true)))?;
-            Ok(())
-        })
+        self.save(commit, &mut || Ok(Durable { sinks: commit.sinks.clone(), forgotten: commit.forgotten.clone() })).map(drop)
+    }
+
+    fn commit_epoch_with(&self, commit: &mut EpochCommit, durable: &mut UntilDurable<'_>) -> Result<(), StageError> {
+        let durable = self.save(commit, durable)?;
+        commit.durable(durable);
+        Ok(())
     }
 
     fn record(&self, sink: &str, key: &str) -> Result<Option<Value>, StageError> {
@@ -264,6 +333,7 @@ impl Store for SqliteStore {
 
     fn end_run(&self, run: &RunRecord) -> Result<(), StageError> {
         self.runs.store(false, Ordering::Relaxed);
+        self.close_reader();
         self.write(|tx| Ok(history::end_run(tx, run)?))
     }
 

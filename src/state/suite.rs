@@ -25,6 +25,7 @@ macro_rules! store_suite {
             an_epoch_saves_everything_it_changes
             an_epoch_of_an_unknown_run_or_split_saves_nothing
             records_are_of_one_sink_and_ordered
+            what_counts_is_read_while_an_epoch_is_saved
             chunks_and_keys_answer_in_the_order_asked
             rejects_are_known_and_whether_they_were_replayed
             runs_open_go_on_and_end
@@ -211,6 +212,37 @@ pub(super) fn records_are_of_one_sink_and_ordered(store: &dyn Store) {
     assert_eq!(records, [("a".to_owned(), json!([1])), ("b".to_owned(), json!(2)), ("é".to_owned(), json!("x"))]);
     assert_eq!(store.record("csv-10", "a").unwrap(), Some(json!(3)));
     assert_eq!(store.records("csv").unwrap(), []);
+}
+
+pub(super) fn what_counts_is_read_while_an_epoch_is_saved(store: &dyn Store) {
+    store.start_run(&run("r", "2026-05-19T15:00:00Z"), false).unwrap();
+    let sinks = |value: u64| vec![("csv-0".to_owned(), sink_state([("a", json!(value))]))];
+    store.commit_epoch(&EpochCommit { sinks: sinks(1), rejects: vec![7], ..commit(1, "r") }).unwrap();
+    let first_counts = || {
+        assert_eq!(store.record("csv-0", "a").unwrap(), Some(json!(1)));
+        assert_eq!(store.chunks(&[chunk(b"a", 1)]).unwrap(), [None]);
+        assert_eq!(store.rejects(&[5, 7]).unwrap(), [None, Some(false)]);
+    };
+    let dedupe = DedupeChanges { chunks: vec![(chunk(b"a", 1), vec![2])], ..DedupeChanges::default() };
+    let mut second = EpochCommit { rejects: vec![5], dedupe, ..commit(2, "r") };
+    let failed = store.commit_epoch_with(&mut second, &mut || {
+        first_counts();
+        Err(StageError::split(Category::Storage, "the sink is full"))
+    });
+    assert_eq!(failed.unwrap_err().message, "the sink is full");
+    first_counts();
+    assert_eq!(store.last_epoch().unwrap().unwrap().0, 1);
+
+    let saved = store.commit_epoch_with(&mut second, &mut || {
+        first_counts();
+        Ok(Durable { sinks: sinks(2), forgotten: vec![7, 5] })
+    });
+    saved.unwrap();
+    assert_eq!(second.sinks, sinks(2));
+    assert_eq!(store.last_epoch().unwrap().unwrap(), (2, sinks(2)));
+    assert_eq!(store.record("csv-0", "a").unwrap(), Some(json!(2)));
+    assert_eq!(store.chunks(&[chunk(b"a", 1)]).unwrap(), [Some(vec![2])]);
+    assert_eq!(store.rejects(&[5, 7]).unwrap(), [Some(false), None], "what is let go and comes again is kept");
 }
 
 pub(super) fn chunks_and_keys_answer_in_the_order_asked(store: &dyn Store) {

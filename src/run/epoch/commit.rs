@@ -7,7 +7,11 @@ use pipeline_contract::{Act, Category, Epoch, Position, StageError};
 use super::{COMMIT_TRIES, CommitError, Committed, EpochWriter};
 use crate::run::quarantine::Quarantine;
 use crate::stages::dedupe::Deduper;
-use crate::state::{Counts, EpochCommit, SplitRecord};
+use crate::state::{Counts, Durable, EpochCommit, SplitRecord};
+use pipeline_files::threads;
+
+/// Fewer rows are not worth another thread.
+const MANY_ROWS: u64 = 10_000;
 
 impl EpochWriter {
     /// Commits the open epoch. `records` makes the state's record of a split from what is stored of it now.
@@ -31,40 +35,29 @@ impl EpochWriter {
             return Err(self.drop_epoch(error).await);
         }
         let epoch = self.epoch.saturating_add(1);
-        let mut sinks = match self.prepare(epoch).await {
-            Ok(sinks) => sinks,
-            Err(error) if error.act == Act::Split && self.splits().len() > 1 => {
-                let items = std::mem::take(&mut self.passed);
-                self.abort().await;
-                self.opened_at = None;
-                return Err(CommitError::Apart(items));
-            }
-            Err(error) if error.is_transient() => {
-                tracing::warn!(reason = %error, "the epoch is prepared once more");
-                self.clock.sleep(Duration::from_secs(1)).await;
-                let lost = self.write_anew(usize::MAX).await;
-                match (lost.is_empty(), self.prepare(epoch).await) {
-                    (true, Ok(sinks)) => sinks,
-                    (_, Err(error)) => return Err(self.drop_epoch(error).await),
-                    (false, Ok(_)) => return Err(self.drop_epoch(error).await),
+        let mut again = true;
+        let (commit, saved) = loop {
+            let commit = self.draft(epoch, run_rows, &committed, &records);
+            match self.prepare_and_save(commit).await {
+                Ok(saved) => break saved,
+                Err(error) if error.act == Act::Split && self.splits().len() > 1 => {
+                    let items = std::mem::take(&mut self.passed);
+                    self.abort().await;
+                    self.opened_at = None;
+                    return Err(CommitError::Apart(items));
                 }
+                Err(error) if again && error.is_transient() => {
+                    again = false;
+                    tracing::warn!(reason = %error, "the epoch is prepared once more");
+                    self.clock.sleep(Duration::from_secs(1)).await;
+                    if !self.write_anew(usize::MAX).await.is_empty() {
+                        return Err(self.drop_epoch(error).await);
+                    }
+                }
+                Err(error) => return Err(self.drop_epoch(error).await),
             }
-            Err(error) => return Err(self.drop_epoch(error).await),
         };
-        let mut rows = *run_rows;
-        rows.add(&self.counts());
-        let commit = EpochCommit {
-            epoch,
-            run_id: self.run_id.clone(),
-            rows,
-            splits: committed.splits.iter().map(|(i, counts, position, done)| (*i, records(*i, counts, position.as_ref(), *done))).collect(),
-            sinks: std::mem::take(&mut sinks),
-            dedupe: self.deduper.as_ref().map(Deduper::changes).unwrap_or_default(),
-            rejects: self.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
-            forgotten: self.quarantine.as_ref().map(Quarantine::forgotten).unwrap_or_default(),
-            replayed: self.passed.iter().zip(&self.outcomes).flat_map(|(item, outcome)| item.replayed(outcome)).collect(),
-        };
-        if let Err(error) = self.store.commit_epoch(&commit) {
+        if let Err(error) = saved {
             // The outcome is unknown: what a state that was opened anew says is what happened.
             match self.store.reopen().and_then(|()| self.store.last_epoch()) {
                 Ok(Some((last, _))) if last == epoch => tracing::warn!(%error, epoch, "the state reported an error, but the epoch is saved"),
@@ -95,15 +88,69 @@ impl EpochWriter {
         }
     }
 
-    async fn prepare(&mut self, epoch: Epoch) -> Result<Vec<(String, pipeline_contract::SinkState)>, StageError> {
-        let mut states = Vec::new();
+    /// What the state is to save of the open epoch, but for what the sinks will say.
+    fn draft(
+        &self,
+        epoch: Epoch,
+        run_rows: &Counts,
+        committed: &Committed,
+        records: impl Fn(usize, &Counts, Option<&Position>, bool) -> SplitRecord,
+    ) -> EpochCommit {
+        let mut rows = *run_rows;
+        rows.add(&self.counts());
+        EpochCommit {
+            epoch,
+            run_id: self.run_id.clone(),
+            rows,
+            splits: committed.splits.iter().map(|(i, counts, position, done)| (*i, records(*i, counts, position.as_ref(), *done))).collect(),
+            sinks: Vec::new(),
+            dedupe: self.deduper.as_ref().map(Deduper::changes).unwrap_or_default(),
+            rejects: self.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
+            forgotten: Vec::new(),
+            replayed: self.passed.iter().zip(&self.outcomes).flat_map(|(item, outcome)| item.replayed(outcome)).collect(),
+        }
+    }
+
+    /// Makes the epoch durable in every sink, and saves it: answers what was to be saved, and how that went. `Err` when a sink could not do its
+    /// part: nothing is saved then.
+    async fn prepare_and_save(&mut self, mut commit: EpochCommit) -> Result<(EpochCommit, Result<(), StageError>), StageError> {
+        let epoch = commit.epoch;
+        let Some(runtime) = threads::several().filter(|_| self.rows >= MANY_ROWS) else {
+            commit.durable(self.prepare(epoch).await?);
+            let saved = self.store.commit_epoch(&commit);
+            return Ok((commit, saved));
+        };
+        // While the sinks wait for their disk, the state writes what does not depend on them.
+        let (answer, wait) = std::sync::mpsc::sync_channel(1);
+        let store = self.store.clone();
+        let saving = runtime.spawn_blocking(move || {
+            let saved = store.commit_epoch_with(&mut commit, &mut || wait.recv().map_err(|_| StageError::developer("the sinks gave up")));
+            (commit, saved)
+        });
+        let prepared = self.prepare(epoch).await;
+        let failed = prepared.and_then(|durable| answer.send(durable).or(Ok(()))).err();
+        // Without an answer nothing is saved.
+        drop(answer);
+        match (saving.await, failed) {
+            (Ok(_), Some(error)) => Err(error),
+            (Ok(saved), None) => Ok(saved),
+            (Err(ended), _) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(ended) => Err(StageError::developer(format!("the epoch was not saved: {ended}"))),
+            },
+        }
+    }
+
+    async fn prepare(&mut self, epoch: Epoch) -> Result<Durable, StageError> {
+        let mut durable = Durable::default();
         for open in &mut self.sinks {
-            states.push((open.id.clone(), open.sink.prepare(epoch).await?));
+            durable.sinks.push((open.id.clone(), open.sink.prepare(epoch).await?));
         }
         if let Some(quarantine) = &mut self.quarantine {
-            states.push((quarantine.id().to_owned(), quarantine.prepare(epoch)?));
+            durable.sinks.push((quarantine.id().to_owned(), quarantine.prepare(epoch)?));
+            durable.forgotten = quarantine.forgotten();
         }
-        Ok(states)
+        Ok(durable)
     }
 
     /// Makes a decided epoch visible in every sink: tried until it succeeds, within reason.

@@ -73,6 +73,24 @@ async fn a_full_disk_fails_the_run_and_the_next_one_heals() {
     assert_eq!(world.stored(), ["a 00:01 1.0"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rows_are_saved_beside_the_sinks_or_not_at_all() {
+    let world = World::new(vec![("a", vec![Step::Rows((0..10_000).collect())])]);
+    let nothing = || assert!(world.stored().is_empty() && world.store.last_epoch().unwrap().is_none());
+    world.shelf.lock().unwrap().prepare_fails = Some((1, full()));
+    let record = world.run().await;
+    assert_eq!((record.status, record.error.unwrap().message.as_str()), (RunStatus::Failed, "the disk is full"));
+    nothing();
+    world.store.fail_next_commit(CommitFault::Before);
+    assert_eq!(world.run().await.status, RunStatus::Failed);
+    nothing();
+    world.store.fail_next_commit(CommitFault::After);
+    let record = world.run().await;
+    assert_eq!((record.status, record.rows.written), (RunStatus::Ok, 10_000));
+    assert_eq!(world.stored().len(), 10_000);
+    assert_eq!(world.run().await.rows.duplicates, 10_000);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_prepare_that_time_heals_is_tried_once_more() {
     let world = World::new(vec![("a", vec![Step::Rows(vec![1])])]);

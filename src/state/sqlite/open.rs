@@ -8,6 +8,7 @@ use pipeline_contract::{Category, Disk, RealDisk, StageError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::SqliteStore;
+use super::checkpoint::MOST_PAGES;
 
 /// The schema that this program reads and writes, in SQLite's `user_version`.
 const SCHEMA_VERSION: i64 = 1;
@@ -154,9 +155,9 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     let known = version(&connection)?.is_some();
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // A chunk is saved by several epochs in a row: what the log holds of it twice is moved once. 16 MiB of log, of which a quarter is kept.
-    connection.query_row("PRAGMA wal_autocheckpoint = 4000", [], |_| Ok(()))?;
-    connection.query_row("PRAGMA journal_size_limit = 4194304", [], |_| Ok(()))?;
+    // A log that grew is cut to a usual size when it begins anew.
+    connection.query_row(&format!("PRAGMA wal_autocheckpoint = {MOST_PAGES}"), [], |_| Ok(()))?;
+    connection.query_row("PRAGMA journal_size_limit = 16777216", [], |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(64);
     if !known {
         let create = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -215,6 +216,14 @@ pub(super) fn connect(file: &Path) -> Result<Connection, OpenError> {
         .connection
         .into_inner()
         .map_err(|poisoned| OpenError { error: StageError::developer(format!("{}: {poisoned}", file.display())), unusable: false })
+}
+
+/// One more connection to a state that is open, to read what counts while the other one writes.
+pub(super) fn reader(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
 }
 
 fn open_read_only(file: &Path) -> Result<Option<SqliteStore>, Refusal> {

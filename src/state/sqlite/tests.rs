@@ -407,3 +407,18 @@ fn the_file_does_not_grow_with_runs_that_are_forgotten() {
     assert_eq!((store.runs(1000).unwrap().len(), store.ticks(1000).unwrap().len()), (50, 50));
     assert!(after[3] <= after[1], "bytes after each hundred runs: {after:?}");
 }
+
+#[test]
+fn a_log_that_grew_is_moved_into_the_file_while_the_state_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    store.start_run(&run("r", "2026-05-19T15:00:00Z"), false).unwrap();
+    let len = || fs::metadata(dir.path().join("state.db")).unwrap().len();
+    for epoch in 1..=3 {
+        let chunks = (0..600).map(|n| (ChunkKey { series: b"a".to_vec(), chunk: n }, vec![7; 5000])).collect();
+        store.commit_epoch(&EpochCommit { dedupe: DedupeChanges { chunks, ..DedupeChanges::default() }, ..commit(epoch, "r") }).unwrap();
+        store.checkpoints.settle();
+        assert_eq!(len() > 3_000_000, epoch == 3, "after epoch {epoch}: {} bytes", len());
+    }
+    assert_eq!(store.dedupe_size().unwrap(), (600, 0));
+}
