@@ -4,15 +4,15 @@ use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::{TZ_VARIANTS, Tz};
+use jiff::tz::TimeZone;
 use pipeline_contract::{
     BuildContext, ConfigTable, Descriptor, HumanDuration, Kind, PlanError, Plugin, Spanned, Stage, Trigger, nearest, parse_partial,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::local;
 use crate::schedule::Schedule;
+use crate::{local, zones};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,11 +44,11 @@ impl Plugin for Cron {
         let schedule = Schedule::parse(&config.schedule).map_err(|found| faults.extend(found)).ok();
         let zone = match &config.timezone {
             Some(name) => find_zone(name).map_err(|fault| faults.push(fault)).ok(),
-            None => Some(Tz::UTC),
+            None => Some(TimeZone::UTC),
         };
         match (schedule, zone) {
             (Some(schedule), Some(zone)) => {
-                let period = shortest(&schedule, zone);
+                let period = shortest(&schedule, &zone);
                 let jitter = crate::jitter(config.jitter, period, &mut faults);
                 if faults.is_empty() {
                     Ok(Stage::Trigger(Box::new(Ticks { schedule, zone, period, jitter, place: config.schedule.span() })))
@@ -61,10 +61,11 @@ impl Plugin for Cron {
     }
 }
 
-fn find_zone(name: &Spanned<String>) -> Result<Tz, PlanError> {
-    name.parse().map_err(|_| {
+fn find_zone(name: &Spanned<String>) -> Result<TimeZone, PlanError> {
+    zones::find(name).ok_or_else(|| {
         let fault = name.error("E021", format!("`timezone`: no time zone is called \"{}\"", name.escape_debug()));
-        let names = || TZ_VARIANTS.iter().map(|zone| zone.name());
+        let all = zones::names();
+        let names = || all.iter().map(String::as_str);
         // Many write the city alone.
         let city = |full: &&str| full.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&name.replace(' ', "_")));
         match names().find(|full| full.eq_ignore_ascii_case(name)).or_else(|| names().find(city)).or_else(|| nearest(name, names())) {
@@ -78,7 +79,7 @@ fn find_zone(name: &Spanned<String>) -> Result<Tz, PlanError> {
 ///
 /// From a fixed instant, so that it is the same today and tomorrow; for two years, so that shifts of the clocks are among them; and of so
 /// many ticks as cost nothing.
-fn shortest(schedule: &Schedule, zone: Tz) -> Option<Duration> {
+fn shortest(schedule: &Schedule, zone: &TimeZone) -> Option<Duration> {
     const TICKS: usize = 400;
     let start = DateTime::from_timestamp(1_704_067_200, 0)?;
     let end = start + TimeDelta::days(2 * 366);
@@ -98,7 +99,7 @@ fn shortest(schedule: &Schedule, zone: Tz) -> Option<Duration> {
 
 struct Ticks {
     schedule: Schedule,
-    zone: Tz,
+    zone: TimeZone,
     period: Option<Duration>,
     jitter: Duration,
     place: Range<usize>,
@@ -106,7 +107,7 @@ struct Ticks {
 
 impl Trigger for Ticks {
     fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        local::next(&self.schedule, self.zone, after)
+        local::next(&self.schedule, &self.zone, after)
     }
 
     fn delay(&self, tick: DateTime<Utc>, seed: u64) -> Duration {
@@ -177,6 +178,7 @@ mod tests {
         assert!(zone("berlin").ends_with("did you mean \"Europe/Berlin\"?"));
         assert!(zone("New York").ends_with("did you mean \"America/New_York\"?"));
         assert!(zone("utc").ends_with("did you mean \"UTC\"?"));
+        assert!(zone("europe/berlin").ends_with("did you mean \"Europe/Berlin\"?"));
         assert!(zone("+02:00").ends_with("or \"UTC\""));
         assert_eq!(
             refused("schedule = \"@hourly\"\njitter = \"1h\""),

@@ -7,6 +7,7 @@ mod interval;
 mod local;
 mod manual;
 mod schedule;
+mod zones;
 
 use std::time::Duration;
 
