@@ -55,7 +55,7 @@ impl Plugin for StationPlugin {
             kind: Kind::Source,
             type_name: "weather_station",
             summary: "Readings of the weather station on the roof",
-            config: schemars::schema_for!(StationConfig),
+            config: || schemars::schema_for!(StationConfig),
             sample: "[source]\ntype = \"weather_station\"\nsensors = [\"roof\", \"cellar\"]\n",
         }
     }

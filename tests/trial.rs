@@ -388,7 +388,7 @@ struct GaugePlugin;
 impl Plugin for GaugePlugin {
     fn describe(&self) -> Descriptor {
         let sample = "[source]\ntype = \"gauge\"\ntoken = \"\"\n";
-        Descriptor { kind: Kind::Source, type_name: "gauge", summary: "A gauge", config: schemars::schema_for!(GaugeConfig), sample }
+        Descriptor { kind: Kind::Source, type_name: "gauge", summary: "A gauge", config: || schemars::schema_for!(GaugeConfig), sample }
     }
 
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {

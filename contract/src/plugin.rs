@@ -44,8 +44,8 @@ pub struct Descriptor {
     pub type_name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// The JSON Schema of its config: `schemars::schema_for!(Config)`.
-    pub config: schemars::Schema,
+    /// Makes the JSON Schema of its config: `|| schemars::schema_for!(Config)`. Most commands never ask for it.
+    pub config: fn() -> schemars::Schema,
     /// A table of a pipeline file that works, with comments.
     pub sample: &'static str,
 }

@@ -57,7 +57,7 @@ pub(crate) fn sample(descriptor: &Descriptor) -> String {
 
 fn text(descriptor: &Descriptor) -> String {
     let mut text = format!("{} \"{}\": {}\n", descriptor.kind, descriptor.type_name, descriptor.summary);
-    for OptionRow { key, ty, default, about } in rows(descriptor.config.as_value()) {
+    for OptionRow { key, ty, default, about } in rows((descriptor.config)().as_value()) {
         let default = if default.is_empty() { default } else { format!(", {default}") };
         text.push_str(&format!("\n  {key} ({ty}{default})\n      {about}"));
     }
@@ -68,7 +68,7 @@ fn markdown(descriptor: &Descriptor) -> String {
     let mut summary = descriptor.summary.trim_end_matches('.').chars();
     let first = summary.next().map(char::to_uppercase).into_iter().flatten().collect::<String>();
     let mut text = format!("{first}{}.\n\n", summary.as_str());
-    let options = rows(descriptor.config.as_value());
+    let options = rows((descriptor.config)().as_value());
     if options.is_empty() {
         text.push_str("It has no keys.\n");
     } else {

@@ -88,7 +88,7 @@ fn table<T: JsonSchema>(name: &str, definitions: &mut Map<String, Value>) -> Val
 
 /// A plugin's table as it stands in a pipeline file: with `type`, and for triggers with the keys that the engine reads.
 fn of_plugin(plugin: &Descriptor, name: &str) -> Value {
-    let mut schema = embedded(plugin.config.clone().to_value(), name);
+    let mut schema = embedded((plugin.config)().to_value(), name);
     let Value::Object(fields) = &mut schema else { return schema };
     fields.insert("type".to_owned(), "object".into());
     fields.insert("description".to_owned(), plugin.summary.into());

@@ -56,7 +56,7 @@ impl Default for RunConfig {
 impl RunConfig {
     /// Commit after so many rows, and after how many at the latest where they are scattered over many series.
     pub fn epoch_rows(&self) -> (u64, u64) {
-        self.epoch_rows.as_deref().map_or((200_000, 1_000_000), |rows| (*rows, *rows))
+        self.epoch_rows.as_deref().map_or((300_000, 1_000_000), |rows| (*rows, *rows))
     }
 
     pub(super) fn parse(table: &ConfigTable<'_>) -> (Option<Self>, Vec<PlanError>) {

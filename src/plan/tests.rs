@@ -29,7 +29,7 @@ struct Toy(Kind, &'static str);
 
 impl Plugin for Toy {
     fn describe(&self) -> Descriptor {
-        Descriptor { kind: self.0, type_name: self.1, summary: "a toy", config: schemars::schema_for!(Options), sample: "" }
+        Descriptor { kind: self.0, type_name: self.1, summary: "a toy", config: || schemars::schema_for!(Options), sample: "" }
     }
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
         let Options { odd } = parse_config(&format!("{} \"{}\"", self.0, self.1), config)?;

@@ -37,7 +37,7 @@ impl Plugin for TapePlugin {
             kind: Kind::Source,
             type_name: "tape",
             summary: "rows that follow from the tick",
-            config: schemars::schema_for!(TapeConfig),
+            config: || schemars::schema_for!(TapeConfig),
             sample: "[source]\ntype = \"tape\"\n",
         }
     }

@@ -42,7 +42,7 @@ struct Cursed(Arc<AtomicUsize>);
 
 impl Plugin for Cursed {
     fn describe(&self) -> Descriptor {
-        let config = schemars::schema_for!(Config);
+        let config = || schemars::schema_for!(Config);
         Descriptor { kind: Kind::Source, type_name: "cursed", summary: "Panics", config, sample: "[source]\ntype = \"cursed\"\n" }
     }
 

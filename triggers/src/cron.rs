@@ -33,7 +33,7 @@ impl Plugin for Cron {
             kind: Kind::Trigger,
             type_name: "cron",
             summary: "fires by a cron schedule, in any time zone",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: include_str!("../samples/cron.toml"),
         }
     }

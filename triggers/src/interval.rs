@@ -30,7 +30,7 @@ impl Plugin for Interval {
             kind: Kind::Trigger,
             type_name: "interval",
             summary: "fires at even distances, aligned to the clock",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: include_str!("../samples/interval.toml"),
         }
     }

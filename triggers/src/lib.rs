@@ -66,7 +66,7 @@ mod tests {
             let stage = plugin.build(&table, &BuildContext { pipeline: "p".into() }).unwrap();
             assert!(matches!(stage, Stage::Trigger(_)));
             assert!(include_str!("../README.md").contains(&format!("## `{}`", said.type_name)));
-            let schema = said.config.to_value();
+            let schema = (said.config)().to_value();
             for (name, field) in schema["properties"].as_object().into_iter().flatten() {
                 assert!(field.get("description").is_some(), "{name} has no documentation");
                 assert!(include_str!("../README.md").contains(&format!("| `{name}` |")), "the README has no {name}");

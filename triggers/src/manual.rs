@@ -20,7 +20,7 @@ impl Plugin for Manual {
             kind: Kind::Trigger,
             type_name: "manual",
             summary: "never fires: the pipeline runs when somebody says so",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: include_str!("../samples/manual.toml"),
         }
     }

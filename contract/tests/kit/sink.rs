@@ -40,7 +40,7 @@ impl Plugin for Toy {
             kind: Kind::Sink,
             type_name: self.0.name("toy_sink"),
             summary: "A toy",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: "type = \"toy_sink\"\ndir = \"data\"\n",
         }
     }

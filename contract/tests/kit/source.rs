@@ -106,7 +106,7 @@ impl Plugin for Toy {
             kind: Kind::Source,
             type_name: self.breaks.name("toy_source"),
             summary: "A toy",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: "[source]\ntype = \"toy_source\"\nnames = [\"a\"]\nkey = \"${TOY_KEY:-}\"\n",
         }
     }

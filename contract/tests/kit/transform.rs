@@ -42,7 +42,7 @@ impl Plugin for Toy {
             kind: Kind::Transform,
             type_name: self.0.name("toy_transform"),
             summary: "A toy",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: "type = \"toy_transform\"\nleast = 1.5\n",
         }
     }

@@ -31,7 +31,7 @@ impl Plugin for Toy {
             kind: Kind::Trigger,
             type_name: self.0.name("toy_trigger"),
             summary: "A toy",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: "type = \"toy_trigger\"\nhours = 2\n",
         }
     }

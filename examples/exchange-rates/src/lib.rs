@@ -36,7 +36,7 @@ pub struct ExchangeRates;
 
 impl Plugin for ExchangeRates {
     fn describe(&self) -> Descriptor {
-        let (config, sample) = (schema_for!(Config), include_str!("../sample.toml"));
+        let (config, sample) = (|| schema_for!(Config), include_str!("../sample.toml"));
         Descriptor { kind: Kind::Source, type_name: "exchange_rates", summary: "Daily exchange rates; one split for each currency", config, sample }
     }
 

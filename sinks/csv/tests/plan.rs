@@ -142,7 +142,7 @@ fn the_sample_works_and_names_every_key() {
     let uncommented: String = lines.flat_map(|line| [line, "\n"]).collect();
     plan(&uncommented, columns, &["coin_id", "timestamp"], true).unwrap_or_else(|faults| panic!("{uncommented}\n{faults:?}"));
     let table = table_from_str(&uncommented).unwrap();
-    for key in descriptor.config.get("properties").unwrap().as_object().unwrap().keys() {
+    for key in (descriptor.config)().get("properties").unwrap().as_object().unwrap().keys() {
         assert!(table.keys().iter().any(|k| **k == *key), "the sample does not show `{key}`");
     }
 }

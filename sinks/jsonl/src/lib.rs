@@ -26,7 +26,7 @@ impl Plugin for Jsonl {
             kind: Kind::Sink,
             type_name: "jsonl",
             summary: "Appends rows to JSON Lines files, one for each path that the rows name; every row once",
-            config: schemars::schema_for!(config::Config),
+            config: || schemars::schema_for!(config::Config),
             sample: include_str!("../sample.toml"),
         }
     }

@@ -256,7 +256,8 @@ fn the_samples_work_and_every_option_is_described() {
         // What stands in comments works too.
         let all: String = body.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line))).collect();
         assert_eq!(faults(plugin.as_ref(), &all.replace("[source.http]", "[http]")), [""; 0]);
-        let properties = described.config.get("properties").unwrap().as_object().unwrap();
+        let schema = (described.config)();
+        let properties = schema.get("properties").unwrap().as_object().unwrap();
         for (name, property) in properties {
             assert!(property.get("description").is_some(), "{name}: {property}");
         }

@@ -36,7 +36,7 @@ impl Plugin for File {
             kind: Kind::Source,
             type_name: TYPE,
             summary: "Rows of CSV and JSON Lines files, plain or compressed; one split for each file",
-            config: schemars::schema_for!(config::Config),
+            config: || schemars::schema_for!(config::Config),
             sample: include_str!("../sample.toml"),
         }
     }

@@ -31,7 +31,7 @@ struct Demo(Kind);
 
 impl Plugin for Demo {
     fn describe(&self) -> Descriptor {
-        Descriptor { kind: self.0, type_name: "demo", summary: "", config: schemars::schema_for!(Config), sample: "" }
+        Descriptor { kind: self.0, type_name: "demo", summary: "", config: || schemars::schema_for!(Config), sample: "" }
     }
 
     fn build(&self, config: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
@@ -189,7 +189,7 @@ fn the_least_file_has_defaults() {
     let file = file("name = \"a\"\n[trigger]\ntype = \"manual\"\n[source]\ntype = \"demo\"\n[sink]\ntype = \"csv\"\n[validate]\n");
     let (def, faults) = parse(&file, &env());
     assert_eq!(faults, []);
-    assert_eq!((def.run.concurrency, def.run.epoch_rows(), def.run.keep_runs), (4, (200_000, 1_000_000), 10_000));
+    assert_eq!((def.run.concurrency, def.run.epoch_rows(), def.run.keep_runs), (4, (300_000, 1_000_000), 10_000));
     assert_eq!((def.policy.catch_up(), def.policy.overrun), (CatchUp::Latest, Overrun::Skip));
     assert_eq!((def.log.format, def.log.level, def.log.max_size, def.log.keep), (LogFormat::Text, LogLevel::Info, ByteSize(10_000_000), 5));
     assert!(def.run.deadline.is_none() && def.dedupe.is_none() && def.transforms.is_empty());

@@ -50,7 +50,7 @@ impl Plugin for Derive {
             kind: Kind::Transform,
             type_name: "derive",
             summary: "Computes columns from others",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: r#"[[transforms]]
 type = "derive"
 columns = { spread = "high - low", share = "spread / close" }  # in this order

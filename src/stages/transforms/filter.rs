@@ -32,7 +32,7 @@ impl Plugin for Filter {
             kind: Kind::Transform,
             type_name: "filter",
             summary: "Keeps the rows for which a condition is true",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: r#"[[transforms]]
 type = "filter"
 expr = "volume > 0 AND symbol <> 'TEST'"

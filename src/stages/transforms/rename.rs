@@ -28,7 +28,7 @@ impl Plugin for Rename {
             kind: Kind::Transform,
             type_name: "rename",
             summary: "Gives columns other names",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: r#"[[transforms]]
 type = "rename"
 columns = { ts = "timestamp", px_last = "close" }  # old = "new"

@@ -36,7 +36,7 @@ impl Plugin for Select {
             kind: Kind::Transform,
             type_name: "select",
             summary: "Keeps some columns, in the order you name them, or leaves some out",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: r#"[[transforms]]
 type = "select"
 columns = ["timestamp", "close"]  # keep these, in this order

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::{Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 
+use pipeline_files::threads;
 use rusqlite::{Connection, OpenFlags};
 
 /// The log is moved after so many bytes: a chunk is saved by several epochs in a row, and what the log holds of it twice is moved once.
@@ -13,12 +14,13 @@ const DUE_BYTES: usize = 8 << 20;
 /// After so many pages (of 4 KiB) the connection that writes moves the log itself: it grows no further, however slow the disk is.
 pub(super) const MOST_PAGES: u32 = 16_000;
 
-/// Moves the log in a thread of its own. A checkpoint is only ever that: what it does not do, for whatever reason, the next one does, or
-/// SQLite when the state is closed.
+/// Moves the log on another thread of the runtime, if there is one. A checkpoint is only ever that: what it does not do, for whatever reason,
+/// the next one does, or SQLite when the state is closed.
 #[derive(Default)]
 pub(super) struct Checkpoints {
     saved: AtomicUsize,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Hangs up when the last move is over.
+    moving: Mutex<Option<Receiver<()>>>,
 }
 
 impl Checkpoints {
@@ -27,19 +29,28 @@ impl Checkpoints {
         if self.saved.fetch_add(bytes, Ordering::Relaxed) + bytes < DUE_BYTES {
             return;
         }
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        if moving.as_ref().is_some_and(|moving| moving.try_recv() == Err(TryRecvError::Empty)) {
             return;
         }
         self.saved.store(0, Ordering::Relaxed);
         let file = file.to_owned();
-        *thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(move || drop(checkpoint(&file))).ok();
+        let (over, wait) = mpsc::channel::<()>();
+        let work = move || {
+            let _over = over;
+            let _ = checkpoint(&file);
+        };
+        match threads::several() {
+            Some(runtime) => drop(runtime.spawn_blocking(work)),
+            None => work(),
+        }
+        *moving = Some(wait);
     }
 
     /// Waits for a move that goes on.
     pub(super) fn settle(&self) {
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = thread.join();
+        if let Some(moving) = self.moving.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = moving.recv();
         }
     }
 }

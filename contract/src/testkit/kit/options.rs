@@ -56,7 +56,7 @@ impl Subject {
         if !built {
             return;
         }
-        self.faults(report, &said.config.to_value());
+        self.faults(report, &(said.config)().to_value());
     }
 
     fn describes(&self) -> Result<(), String> {
@@ -68,8 +68,8 @@ impl Subject {
             format!("the type name {name:?} is not made of small letters, digits and `_`")
         })?;
         ensure(!said.summary.trim().is_empty() && !said.summary.contains('\n'), || format!("the summary is not one line: {:?}", said.summary))?;
-        let config = said.config.to_value();
-        ensure(again.type_name == name && again.config.to_value() == config, || "it describes itself otherwise the second time".to_owned())?;
+        let config = (said.config)().to_value();
+        ensure(again.type_name == name && (again.config)().to_value() == config, || "it describes itself otherwise the second time".to_owned())?;
         match undescribed(&config, &config, "", 0) {
             Some(option) => Err(format!("the option `{option}` has no description: write a doc comment at its field")),
             None => Ok(()),

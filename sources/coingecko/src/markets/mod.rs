@@ -58,7 +58,7 @@ impl Plugin for CoingeckoMarkets {
             kind: Kind::Source,
             type_name: TYPE,
             summary: "CoinGecko's market list: price, volume, market cap and supply of each coin, now",
-            config: schemars::schema_for!(MarketsConfig),
+            config: || schemars::schema_for!(MarketsConfig),
             sample: include_str!("../../sample_markets.toml"),
         }
     }

@@ -82,7 +82,7 @@ impl Plugin for CoingeckoOhlc {
             kind: Kind::Source,
             type_name: TYPE,
             summary: "CoinGecko's candles (open, high, low, close), hourly on every plan; one split for each coin",
-            config: schemars::schema_for!(OhlcConfig),
+            config: || schemars::schema_for!(OhlcConfig),
             sample: include_str!("../../sample.toml"),
         }
     }

@@ -31,7 +31,7 @@ mod one_row {
                 kind: Kind::Source,
                 type_name: "one_row",
                 summary: "one row a run",
-                config: schemars::schema_for!(Config),
+                config: || schemars::schema_for!(Config),
                 sample: "type = \"one_row\"",
             }
         }

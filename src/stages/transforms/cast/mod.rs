@@ -36,7 +36,7 @@ impl Plugin for Cast {
             kind: Kind::Transform,
             type_name: "cast",
             summary: "Changes the types of columns; a row with a value that does not fit is rejected",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: r#"[[transforms]]
 type = "cast"
 

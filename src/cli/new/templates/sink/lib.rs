@@ -43,7 +43,7 @@ impl Plugin for MyPlugin {
             kind: Kind::Sink,
             type_name: TYPE,
             summary: "rows as JSON, one object a line",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: include_str!("../sample.toml"),
         }
     }

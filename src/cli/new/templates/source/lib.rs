@@ -55,7 +55,7 @@ impl Plugin for MyPlugin {
             kind: Kind::Source,
             type_name: TYPE,
             summary: "made-up hourly measurements, without network",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: include_str!("../sample.toml"),
         }
     }

@@ -33,7 +33,7 @@ impl Plugin for MyPlugin {
             kind: Kind::Trigger,
             type_name: TYPE,
             summary: "fires once a day",
-            config: schemars::schema_for!(Config),
+            config: || schemars::schema_for!(Config),
             sample: include_str!("../sample.toml"),
         }
     }
