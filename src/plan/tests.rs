@@ -41,6 +41,28 @@ impl Plugin for Toy {
     }
 }
 
+/// A plugin whose schema must not be made.
+struct Untold;
+
+impl Plugin for Untold {
+    fn describe(&self) -> Descriptor {
+        Descriptor { kind: Kind::Sink, type_name: "untold", summary: "", config: || panic!("nobody asked for its options"), sample: "" }
+    }
+    fn build(&self, _: &ConfigTable<'_>, _: &BuildContext) -> Result<Stage, Vec<PlanError>> {
+        Err(Vec::new())
+    }
+}
+
+/// All of them took most of the time in which the program starts.
+#[test]
+fn plugins_are_found_without_making_their_schemas() {
+    let mut registry = Registry::new();
+    registry.add([Box::new(Untold) as Box<dyn Plugin>, Box::new(Toy(Kind::Sink, "toy"))]);
+    assert!(registry.all().iter().any(|plugin| plugin.describe().type_name == "untold"));
+    assert!(registry.find(Kind::Sink, &pipeline_contract::Spanned::new("untold".to_owned(), 0..6)).is_ok());
+    assert!(registry.find(Kind::Sink, &pipeline_contract::Spanned::new("untoldd".to_owned(), 0..7)).is_err());
+}
+
 struct Never;
 
 impl Trigger for Never {
