@@ -147,6 +147,9 @@ impl Diagnostic {
 
 /// One JSON object for each fault, in the order of the file.
 pub fn to_json(file: &SourceFile, others: &[&SourceFile], errors: &[PlanError]) -> Vec<serde_json::Value> {
+    if errors.is_empty() {
+        return Vec::new();
+    }
     // Text, numbers and nothing else: it cannot fail.
     let hidden = hide::Hidden::of(&file.text);
     in_order(errors).into_iter().filter_map(|error| serde_json::to_value(Diagnostic::new(file, others, &hidden.fault(&error))).ok()).collect()

@@ -11,6 +11,10 @@ use super::{SourceFile, in_order};
 /// All faults in the order of the file, those of the whole file first, with an empty line between them. `others` are the files that they
 /// may point into besides.
 pub fn render(file: &SourceFile, others: &[&SourceFile], errors: &[PlanError], color: bool) -> String {
+    // Most files have none, and to look for what must not be shown is most of the work.
+    if errors.is_empty() {
+        return String::new();
+    }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let hidden = Hidden::of(&file.text);
     let file = &SourceFile { path: file.path.clone(), text: hidden.text().to_owned() };
