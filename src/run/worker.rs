@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Split, StageError, Transform, TransformRun};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::quarantine::{Line, StagedReject};
@@ -21,6 +21,8 @@ const AHEAD: usize = 64;
 const AHEAD_BYTES: usize = 4 << 20;
 /// So many more are read ahead of the split whose turn it is: about two epochs, so that reading goes on while one is stored.
 const TURN_BYTES: usize = 16 << 20;
+/// A split that was read makes room for another one while its rows that wait for their turn take no more than this.
+const WAITING_BYTES: usize = 256 << 10;
 /// The wait before a split is opened again when the far side did not say.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -78,6 +80,42 @@ impl Route {
     }
 }
 
+/// How many splits are read at once, whatever the driver does meanwhile; they begin in the order in which they were given a place.
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    /// Says that the one before has begun.
+    last: oneshot::Receiver<()>,
+}
+
+impl Places {
+    pub(crate) fn new(count: usize) -> Self {
+        // Nobody is before the first: its sender is gone.
+        Self { free: Arc::new(Semaphore::new(count)), last: oneshot::channel().1 }
+    }
+
+    fn next(&mut self) -> Place {
+        let (begun, last) = oneshot::channel();
+        Place { free: Arc::clone(&self.free), before: std::mem::replace(&mut self.last, last), begun }
+    }
+}
+
+/// A place in the queue of those that want to begin.
+struct Place {
+    free: Arc<Semaphore>,
+    before: oneshot::Receiver<()>,
+    begun: oneshot::Sender<()>,
+}
+
+impl Place {
+    /// Waits for its turn to begin. (With one that begins before its turn and waits for the driver, the driver could wait for one that cannot begin.)
+    async fn begin(self) -> Option<OwnedSemaphorePermit> {
+        let _ = self.before.await;
+        let place = self.free.acquire_owned().await.ok();
+        drop(self.begun);
+        place
+    }
+}
+
 /// A split at work in a task of its own.
 pub(crate) struct Worker {
     pub(crate) index: usize,
@@ -96,23 +134,38 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    /// Starts reading a split, from its start or after `resume`.
-    pub(crate) fn start(index: usize, split: Split, resume: Option<Position>, route: Route, run: RunContext) -> Self {
+    /// Starts reading a split once there is a place for it, from its start or after `resume`.
+    pub(crate) fn start(index: usize, split: Split, resume: Option<Position>, route: Route, run: RunContext, places: &mut Places) -> Self {
         let (sender, messages) = mpsc::channel(AHEAD);
         let room = Arc::new(Semaphore::new(AHEAD_BYTES));
         let sender = Sender { messages: sender, room: Arc::clone(&room) };
+        let place = places.next();
         let attempts = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&attempts);
         let took = Arc::new(OnceLock::new());
         let over = Arc::clone(&took);
         let task = tokio::spawn(async move {
+            let _place = place.begin().await;
             let began = run.ports.clock.monotonic();
             let last = work(&split, resume, &route, &run, &sender, &count).await;
             let _ = over.set(run.ports.clock.monotonic().saturating_sub(began));
             // Nobody listens when the run has ended: then there is nothing to say.
+            let is_done = matches!(last, Message::Done);
             let _ = sender.messages.send(last).await;
+            if is_done {
+                let taken = u32::try_from(AHEAD_BYTES - WAITING_BYTES).unwrap_or(u32::MAX);
+                let _ = sender.room.acquire_many(taken).await;
+            } else {
+                // The others may fail as well: the driver says whether to go on.
+                sender.messages.closed().await;
+            }
         });
         Self { index, messages, attempts, took, room, task }
+    }
+
+    /// Has it brought nothing that was not taken?
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.messages.is_empty()
     }
 
     /// It is the split's turn: what it reads is stored as it comes.

@@ -168,7 +168,7 @@ impl Sink for LinesSink {
                 numbered.push((rows, number));
             }
             // Whatever is wrong with a file is the fault of these rows.
-            paths.iter().try_for_each(|path| files.check(path, &layout.header).map(drop))?;
+            paths.iter().try_for_each(|path| files.announce(path, &layout.header))?;
             return self.making.start(&layout, batch, numbered, paths);
         }
         self.append().await?;
@@ -196,6 +196,10 @@ impl Sink for LinesSink {
             self.replaced.entry(path.to_owned()).or_default().extend(lines);
         }
         Ok(())
+    }
+
+    fn changed_files(&self) -> usize {
+        self.files.as_ref().map_or(0, FileSet::changed)
     }
 
     async fn look(&mut self, stored: &RecordBatch) -> Result<(), StageError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pipeline_contract::{Act, Category, Epoch, Position, StageError};
 
-use super::{COMMIT_TRIES, CommitError, Committed, EpochWriter};
+use super::{COMMIT_TRIES, CommitError, Committed, EpochWriter, Size};
 use crate::run::quarantine::Quarantine;
 use crate::stages::dedupe::Deduper;
 use crate::state::{Counts, EpochCommit, SplitRecord};
@@ -24,7 +24,7 @@ impl EpochWriter {
             // Nothing is stored in a dry run; the overlay goes on, so that later rows meet earlier ones.
             self.passed.clear();
             self.outcomes.clear();
-            (self.rows, self.bytes) = (0, 0);
+            self.size = Size::default();
             return Ok(committed);
         }
         if let Some(error) = self.poisoned.clone() {
@@ -84,7 +84,7 @@ impl EpochWriter {
         }
         self.passed.clear();
         self.outcomes.clear();
-        (self.rows, self.bytes) = (0, 0);
+        self.size = Size::default();
         self.opened_at = None;
         match self.deliver(epoch, &commit).await {
             Ok(()) => Ok(committed),

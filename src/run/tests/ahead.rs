@@ -1,0 +1,81 @@
+//! What goes on beside what the driver does: splits that are read ahead, and commits while the far side is waited for.
+
+use std::time::Duration;
+
+use pipeline_contract::{Category, StageError};
+
+use super::world::{Step, World};
+use crate::stages::validate::Limit;
+use crate::state::{RunStatus, Store};
+
+/// Names for so many splits, in order.
+fn names(count: usize) -> Vec<&'static str> {
+    (0..count).map(|n| &*Box::leak(format!("s{n:03}").into_boxed_str())).collect()
+}
+
+fn wait(seconds: u64) -> Step {
+    Step::Wait(Duration::from_secs(seconds))
+}
+
+/// A world in which the first split takes longer than the run may, and two are read at once.
+fn held_up_by_the_first(others: &[Step]) -> World {
+    let mut splits: Vec<_> = names(40).into_iter().map(|name| (name, others.to_vec())).collect();
+    splits[0].1 = vec![wait(100)];
+    let mut world = World::new(splits);
+    (world.settings.concurrency, world.settings.once_deadline) = (2, Duration::from_secs(50));
+    world
+}
+
+async fn opened(world: &World) -> usize {
+    world.run().await;
+    let opened = world.script.opened.lock().unwrap();
+    assert!(opened.iter().map(|(name, _)| name.as_str()).eq(names(opened.len())), "in their order: {opened:?}");
+    opened.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn splits_are_read_while_one_before_them_takes_longer() {
+    assert_eq!(opened(&held_up_by_the_first(&[Step::Rows(vec![1])])).await, 8, "two at once, and three more for each of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_read_at_once_than_was_said() {
+    assert_eq!(opened(&held_up_by_the_first(&[wait(30), Step::Rows(vec![1])])).await, 3, "the second one is done after 30 s, the third one is not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_whose_rows_take_much_memory_keeps_its_place_until_they_are_taken() {
+    assert_eq!(opened(&held_up_by_the_first(&[Step::Rows((0..20_000).collect())])).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_that_failed_keeps_its_place_until_it_is_known_whether_to_go_on() {
+    assert_eq!(opened(&held_up_by_the_first(&[Step::Always(StageError::operator(Category::ClientError, "wrong key"))])).await, 2);
+}
+
+/// How many epochs a run of 200 splits takes, each of which is waited for.
+async fn epochs(change: impl FnOnce(&mut World)) -> u64 {
+    let mut world = World::new(names(200).into_iter().map(|name| (name, vec![wait(1), Step::Rows(vec![1])])).collect());
+    world.settings.epoch_interval = Duration::from_secs(1000);
+    world.shelf.lock().unwrap().file_each = true;
+    change(&mut world);
+    let record = world.run().await;
+    assert_eq!((record.status, record.rows.written), (RunStatus::Ok, 200));
+    assert!(world.stored().iter().map(|row| &row[..4]).eq(names(200)));
+    world.store.last_epoch().unwrap().unwrap().0
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_files_are_committed_while_more_is_waited_for() {
+    assert_eq!(epochs(|_| ()).await, 4, "of 64 splits each, and the rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_all_splits_share_is_committed_once() {
+    assert_eq!(epochs(|world| world.shelf.lock().unwrap().file_each = false).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_committed_early_that_a_limit_may_yet_forbid() {
+    assert_eq!(epochs(|world| world.settings.abort = Some(Limit::Share(0.5))).await, 1);
+}
