@@ -178,7 +178,7 @@ impl FileSet {
         Ok(())
     }
 
-    /// Says beforehand that bytes will be appended to a file, so that it is among [`FileSet::changed`]. When none come, it is left as it is.
+    /// Says beforehand that a file will change, so that it is among [`FileSet::changed`]. When nothing of it comes, it is left as it is.
     ///
     /// # Errors
     /// As [`FileSet::check`].

@@ -1,6 +1,6 @@
 //! One split at work: read, transform, validate, hand on. Retried once when time heals its error.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,8 +21,10 @@ const AHEAD: usize = 64;
 const AHEAD_BYTES: usize = 4 << 20;
 /// So many more are read ahead of the split whose turn it is: about two epochs, so that reading goes on while one is stored.
 const TURN_BYTES: usize = 16 << 20;
-/// A split that was read makes room for another one while its rows that wait for their turn take no more than this.
+/// A split that was read gives its place to another one when its rows that wait for their turn take no more than this ...
 const WAITING_BYTES: usize = 256 << 10;
+/// ... and there are no more rejects beside them.
+const WAITING_REJECTS: usize = 1000;
 /// The wait before a split is opened again when the far side did not say.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -138,7 +140,7 @@ impl Worker {
     pub(crate) fn start(index: usize, split: Split, resume: Option<Position>, route: Route, run: RunContext, places: &mut Places) -> Self {
         let (sender, messages) = mpsc::channel(AHEAD);
         let room = Arc::new(Semaphore::new(AHEAD_BYTES));
-        let sender = Sender { messages: sender, room: Arc::clone(&room) };
+        let sender = Sender { messages: sender, room: Arc::clone(&room), rejects: AtomicUsize::new(0) };
         let place = places.next();
         let attempts = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&attempts);
@@ -152,11 +154,11 @@ impl Worker {
             // Nobody listens when the run has ended: then there is nothing to say.
             let is_done = matches!(last, Message::Done);
             let _ = sender.messages.send(last).await;
-            if is_done {
+            if is_done && sender.rejects.load(Ordering::Relaxed) <= WAITING_REJECTS {
                 let taken = u32::try_from(AHEAD_BYTES - WAITING_BYTES).unwrap_or(u32::MAX);
                 let _ = sender.room.acquire_many(taken).await;
             } else {
-                // The others may fail as well: the driver says whether to go on.
+                // It takes much memory; or it failed, others may fail as well, and the driver says whether to go on.
                 sender.messages.closed().await;
             }
         });
@@ -178,6 +180,8 @@ impl Worker {
 struct Sender {
     messages: mpsc::Sender<Message>,
     room: Arc<Semaphore>,
+    /// How many rejects were sent.
+    rejects: AtomicUsize,
 }
 
 impl Sender {
@@ -185,6 +189,7 @@ impl Sender {
     async fn chunk(&self, chunk: Chunk) -> Option<()> {
         // One that is larger than all the room waits until it is alone.
         let bytes = chunk.batch.get_array_memory_size().clamp(1, AHEAD_BYTES);
+        self.rejects.fetch_add(chunk.rejects.len(), Ordering::Relaxed);
         let room = tokio::select! {
             room = Arc::clone(&self.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) => room.ok()?,
             () = self.messages.closed() => return None,

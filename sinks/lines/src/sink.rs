@@ -193,6 +193,7 @@ impl Sink for LinesSink {
             if !keys.is_empty() {
                 return Err(replace::missing(path, keys.len()));
             }
+            files.announce(path, &layout.header)?;
             self.replaced.entry(path.to_owned()).or_default().extend(lines);
         }
         Ok(())
