@@ -345,3 +345,29 @@ pub(crate) fn replay(route: &Route, split: &Split, stage: &str, batch: RecordBat
     }
     Ok(chunk)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_given_a_place_first_begins_first() {
+        let mut places = Places::new(1);
+        let (first, second) = (places.next(), places.next());
+        let second = tokio::spawn(second.begin());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!second.is_finished(), "it could not give its place back before the first one is done");
+        let place = first.begin().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(place.is_some() && !second.is_finished(), "there is one place");
+        drop(place);
+        assert!(second.await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_given_up_holds_up_nobody() {
+        let mut places = Places::new(1);
+        drop(places.next());
+        assert!(places.next().begin().await.is_some());
+    }
+}
