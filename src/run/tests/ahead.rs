@@ -54,11 +54,17 @@ async fn a_split_that_failed_keeps_its_place_until_it_is_known_whether_to_go_on(
     assert_eq!(opened(&held_up_by_the_first(&[Step::Always(StageError::operator(Category::ClientError, "wrong key"))])).await, 2);
 }
 
-/// How many epochs a run of 200 splits takes, each of which is waited for.
-async fn epochs(change: impl FnOnce(&mut World)) -> u64 {
+/// 200 splits, each of which has a file of its own and is waited for.
+fn many_files() -> World {
     let mut world = World::new(names(200).into_iter().map(|name| (name, vec![wait(1), Step::Rows(vec![1])])).collect());
     world.settings.epoch_interval = Duration::from_secs(1000);
     world.shelf.lock().unwrap().file_each = true;
+    world
+}
+
+/// How many epochs its run takes.
+async fn epochs(change: impl FnOnce(&mut World)) -> u64 {
+    let mut world = many_files();
     change(&mut world);
     let record = world.run().await;
     assert_eq!((record.status, record.rows.written), (RunStatus::Ok, 200));
@@ -79,4 +85,27 @@ async fn a_file_that_all_splits_share_is_committed_once() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_committed_early_that_a_limit_may_yet_forbid() {
     assert_eq!(epochs(|world| world.settings.abort = Some(Limit::Share(0.5))).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_committed_early_ends_the_run_and_the_next_one_heals() {
+    let world = many_files();
+    world.shelf.lock().unwrap().prepare_fails = Some((1, StageError::operator(Category::Storage, "the disk is full")));
+    let record = world.run().await;
+    assert_eq!((record.status, record.error.unwrap().message.as_str()), (RunStatus::Failed, "the disk is full"));
+    assert!(world.stored().is_empty());
+    assert!(world.script.opened.lock().unwrap().len() < 100, "the disk was full at the first commit, not at the end");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.run().await.rows.written, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_in_the_way_of_an_early_commit_fails_alone() {
+    let world = many_files();
+    world.shelf.lock().unwrap().jams = Some("s030".to_owned());
+    let record = world.run().await;
+    assert_eq!((record.status, record.rows.written), (RunStatus::Partial, 199));
+    assert!(record.splits.iter().filter(|split| split.error.is_some()).map(|split| split.split.id.as_str()).eq(["s030"]));
+    let others = names(200).into_iter().filter(|name| *name != "s030");
+    assert!(world.stored().iter().map(|row| &row[..4]).eq(others), "and all others are there once, in their order");
 }
