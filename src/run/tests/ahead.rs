@@ -83,6 +83,15 @@ async fn a_file_that_all_splits_share_is_committed_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_read_already_is_not_kept_waiting_by_a_commit() {
+    let all_but_the_first = |world: &mut World| {
+        world.settings.concurrency = 64;
+        world.script.splits.iter_mut().skip(1).for_each(|(_, steps)| drop(steps.remove(0)));
+    };
+    assert_eq!(epochs(all_but_the_first).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_committed_early_that_a_limit_may_yet_forbid() {
     assert_eq!(epochs(|world| world.settings.abort = Some(Limit::Share(0.5))).await, 1);
 }
