@@ -167,6 +167,12 @@ pub trait Sink: Send + Sync {
     /// With [`crate::Act::Split`] when only the rows given cannot be stored; the engine then aborts and writes the others again.
     async fn write(&mut self, batch: &RecordBatch, op: Op) -> Result<(), StageError>;
 
+    /// How many files (or the like) the open epoch changes, where each is made durable by itself: a commit takes longer the more there are, however
+    /// few rows each has. Asked after each [`Sink::write`]. 0 where that does not depend on which rows they are.
+    fn changed_files(&self) -> usize {
+        0
+    }
+
     /// Looks at the place where rows that are already stored live, so that what somebody did to it is noticed.
     ///
     /// # Errors

@@ -178,6 +178,19 @@ impl FileSet {
         Ok(())
     }
 
+    /// Says beforehand that a file will change, so that it is among [`FileSet::changed`]. When nothing of it comes, it is left as it is.
+    ///
+    /// # Errors
+    /// As [`FileSet::check`].
+    pub fn announce(&mut self, path: &str, header: &[u8]) -> Result<(), StageError> {
+        self.change(path, header).map(drop)
+    }
+
+    /// How many files the open epoch changes.
+    pub fn changed(&self) -> usize {
+        self.open.len()
+    }
+
     fn change(&mut self, path: &str, header: &[u8]) -> Result<&mut Change, StageError> {
         self.check(path, header)?;
         if !self.open.contains_key(path) {

@@ -211,6 +211,17 @@ fn a_file_archived_away_after_its_commit_stops_nobody() {
 }
 
 #[test]
+fn a_file_that_was_only_announced_is_left_as_it_is() {
+    let world = World::new();
+    let mut files = world.files();
+    let before = world.disk.files();
+    [PATH, "data/new.csv", PATH].iter().for_each(|path| files.announce(path, HEADER).unwrap());
+    assert_eq!(files.changed(), 2);
+    assert!(world.commit(&mut files, 2).0.is_empty());
+    assert_eq!((files.changed(), world.disk.files()), (0, before));
+}
+
+#[test]
 fn a_file_is_looked_at_once_in_an_epoch() {
     let world = World::new();
     let mut files = world.files();

@@ -15,14 +15,15 @@ use super::values::ByteSize;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
-    /// How many splits are open at once.
+    /// How many splits are open at once. Some that were read may wait beside them until those before them are stored.
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: usize,
     /// Commit after so many rows ... If not given after 200000, or up to five times as many where each of them belongs to another series, so that
     /// a commit saves as much for few rows as for many.
     #[schemars(range(min = 1))]
     pub epoch_rows: Option<Spanned<u64>>,
-    /// ... or after so long, whichever comes first.
+    /// ... or after so long, whichever comes first. Sooner where 64 splits have brought files of their own, the next one is not read yet, and no limit
+    /// may end the run.
     pub epoch_interval: HumanDuration,
     /// A run ends after so long. If not given it follows from the trigger.
     pub deadline: Option<Spanned<HumanDuration>>,

@@ -12,13 +12,16 @@ use pipeline_files::threads;
 
 use super::advice::advised;
 use super::epoch::{CommitError, Committed, EpochWriter, Passed, reject_fails};
-use super::worker::{Chunk, Message, Route, Worker};
+use super::worker::{Chunk, Message, Places, Route, Worker};
 use super::{Observer, RunEvent, Settings, broken_by_rows, broken_by_share};
 use crate::stages::validate::OnReject;
 use crate::state::{Counts, ErrorRecord, RunRecord, RunStatus, SplitRecord, SplitStatus};
 
 /// So many splits in a row that fail for a reason that the operator must mend (a wrong key, say): the others would fail as well.
 const HOPELESS: u32 = 3;
+
+/// For each split that is read at once, so many others may be read and wait for their turn: while an epoch is committed, or one split takes longer.
+const READ_AHEAD: usize = 3;
 
 /// Fewer rows are passed on where the driver is: to hand its thread to other tasks takes longer.
 const FEW_ROWS: usize = 1000;
@@ -64,13 +67,21 @@ impl Drive<'_> {
 
     async fn read_all(&mut self, mut pending: VecDeque<usize>) -> Result<(), Stop> {
         let mut workers: VecDeque<Worker> = VecDeque::new();
+        let mut places = Places::new(self.settings.concurrency);
         let mut hopeless = 0;
         loop {
-            while workers.len() < self.settings.concurrency
+            while workers.len() < self.settings.concurrency.saturating_mul(1 + READ_AHEAD)
                 && let Some(index) = pending.pop_front()
             {
                 let Some(split) = self.record.splits.get(index) else { continue };
-                workers.push_back(Worker::start(index, split.split.clone(), split.position.clone(), self.route.clone(), self.run.clone()));
+                workers.push_back(Worker::start(
+                    index,
+                    split.split.clone(),
+                    split.position.clone(),
+                    self.route.clone(),
+                    self.run.clone(),
+                    &mut places,
+                ));
             }
             let Some(mut worker) = workers.pop_front() else { return Ok(()) };
             worker.is_next();
@@ -98,7 +109,9 @@ impl Drive<'_> {
             let done = self.record.splits.len() - pending.len() - workers.len();
             (self.observer)(&RunEvent::SplitRead { done, took: worker.took.get().copied().unwrap_or_default() });
             let full = self.writer.is_full(self.settings);
-            if full || self.epoch_is_old() {
+            // While the far side is waited for, the disk has nothing else to do. (What aborts a run is not known before its end.)
+            let is_idle = || workers.front().is_some_and(Worker::is_waited_for) && self.settings.abort.is_none();
+            if full || self.epoch_is_old() || (self.writer.has_many_files() && is_idle()) {
                 self.commit(full).await?;
             }
         }

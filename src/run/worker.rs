@@ -1,12 +1,12 @@
 //! One split at work: read, transform, validate, hand on. Retried once when time heals its error.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Split, StageError, Transform, TransformRun};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::quarantine::{Line, StagedReject};
@@ -21,6 +21,10 @@ const AHEAD: usize = 64;
 const AHEAD_BYTES: usize = 4 << 20;
 /// So many more are read ahead of the split whose turn it is: about two epochs, so that reading goes on while one is stored.
 const TURN_BYTES: usize = 16 << 20;
+/// A split that was read gives its place to another one when its rows that wait for their turn take no more than this ...
+const WAITING_BYTES: usize = 256 << 10;
+/// ... and there are no more rejects beside them.
+const WAITING_REJECTS: usize = 1000;
 /// The wait before a split is opened again when the far side did not say.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -78,6 +82,42 @@ impl Route {
     }
 }
 
+/// How many splits are read at once, whatever the driver does meanwhile; they begin in the order in which they were given a place.
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    /// Says that the one before has begun.
+    last: oneshot::Receiver<()>,
+}
+
+impl Places {
+    pub(crate) fn new(count: usize) -> Self {
+        // Nobody is before the first: its sender is gone.
+        Self { free: Arc::new(Semaphore::new(count)), last: oneshot::channel().1 }
+    }
+
+    fn next(&mut self) -> Place {
+        let (begun, last) = oneshot::channel();
+        Place { free: Arc::clone(&self.free), before: std::mem::replace(&mut self.last, last), begun }
+    }
+}
+
+/// A place in the queue of those that want to begin.
+struct Place {
+    free: Arc<Semaphore>,
+    before: oneshot::Receiver<()>,
+    begun: oneshot::Sender<()>,
+}
+
+impl Place {
+    /// Waits for its turn to begin. (With one that begins before its turn and waits for the driver, the driver could wait for one that cannot begin.)
+    async fn begin(self) -> Option<OwnedSemaphorePermit> {
+        let _ = self.before.await;
+        let place = self.free.acquire_owned().await.ok();
+        drop(self.begun);
+        place
+    }
+}
+
 /// A split at work in a task of its own.
 pub(crate) struct Worker {
     pub(crate) index: usize,
@@ -96,23 +136,38 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    /// Starts reading a split, from its start or after `resume`.
-    pub(crate) fn start(index: usize, split: Split, resume: Option<Position>, route: Route, run: RunContext) -> Self {
+    /// Starts reading a split once there is a place for it, from its start or after `resume`.
+    pub(crate) fn start(index: usize, split: Split, resume: Option<Position>, route: Route, run: RunContext, places: &mut Places) -> Self {
         let (sender, messages) = mpsc::channel(AHEAD);
         let room = Arc::new(Semaphore::new(AHEAD_BYTES));
-        let sender = Sender { messages: sender, room: Arc::clone(&room) };
+        let sender = Sender { messages: sender, room: Arc::clone(&room), rejects: AtomicUsize::new(0) };
+        let place = places.next();
         let attempts = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&attempts);
         let took = Arc::new(OnceLock::new());
         let over = Arc::clone(&took);
         let task = tokio::spawn(async move {
+            let _place = place.begin().await;
             let began = run.ports.clock.monotonic();
             let last = work(&split, resume, &route, &run, &sender, &count).await;
             let _ = over.set(run.ports.clock.monotonic().saturating_sub(began));
             // Nobody listens when the run has ended: then there is nothing to say.
+            let is_done = matches!(last, Message::Done);
             let _ = sender.messages.send(last).await;
+            if is_done && sender.rejects.load(Ordering::Relaxed) <= WAITING_REJECTS {
+                let taken = u32::try_from(AHEAD_BYTES - WAITING_BYTES).unwrap_or(u32::MAX);
+                let _ = sender.room.acquire_many(taken).await;
+            } else {
+                // It takes much memory; or it failed, others may fail as well, and the driver says whether to go on.
+                sender.messages.closed().await;
+            }
         });
         Self { index, messages, attempts, took, room, task }
+    }
+
+    /// Has it brought nothing that was not taken?
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.messages.is_empty()
     }
 
     /// It is the split's turn: what it reads is stored as it comes.
@@ -125,6 +180,8 @@ impl Worker {
 struct Sender {
     messages: mpsc::Sender<Message>,
     room: Arc<Semaphore>,
+    /// How many rejects were sent.
+    rejects: AtomicUsize,
 }
 
 impl Sender {
@@ -132,6 +189,7 @@ impl Sender {
     async fn chunk(&self, chunk: Chunk) -> Option<()> {
         // One that is larger than all the room waits until it is alone.
         let bytes = chunk.batch.get_array_memory_size().clamp(1, AHEAD_BYTES);
+        self.rejects.fetch_add(chunk.rejects.len(), Ordering::Relaxed);
         let room = tokio::select! {
             room = Arc::clone(&self.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) => room.ok()?,
             () = self.messages.closed() => return None,
@@ -286,4 +344,30 @@ pub(crate) fn replay(route: &Route, split: &Split, stage: &str, batch: RecordBat
         return Err(StageError::developer(format!("a transform held {} rows back; rows cannot be replayed through it", last.batch.num_rows())));
     }
     Ok(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_given_a_place_first_begins_first() {
+        let mut places = Places::new(1);
+        let (first, second) = (places.next(), places.next());
+        let second = tokio::spawn(second.begin());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!second.is_finished(), "it could not give its place back before the first one is done");
+        let place = first.begin().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(place.is_some() && !second.is_finished(), "there is one place");
+        drop(place);
+        assert!(second.await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_given_up_holds_up_nobody() {
+        let mut places = Places::new(1);
+        drop(places.next());
+        assert!(places.next().begin().await.is_some());
+    }
 }

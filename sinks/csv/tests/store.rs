@@ -102,6 +102,25 @@ async fn a_row_that_is_not_there_cannot_be_replaced() {
 }
 
 #[tokio::test]
+async fn files_that_an_epoch_changes_are_counted() {
+    let mut world = World::new(YEARS);
+    let mut sink = world.start().await.unwrap();
+    let (old, new) = (candle("a", "2025-01-01T00:00:00Z", 1.0), candle("a", "2026-01-01T00:00:00Z", 1.0));
+    sink.write(&batch(&[old.clone(), new.clone()]), Op::Append).await.unwrap();
+    sink.write(&batch(&[candle("a", "2025-01-01T01:00:00Z", 1.0)]), Op::Append).await.unwrap();
+    assert_eq!(sink.changed_files(), 2);
+    sink.abort().await.unwrap();
+    assert_eq!(sink.changed_files(), 0);
+    sink.write(&batch(std::slice::from_ref(&old)), Op::Append).await.unwrap();
+    let state = sink.prepare(1).await.unwrap();
+    world.decide(&mut *sink, state).await.unwrap();
+    sink.look(&batch(std::slice::from_ref(&old))).await.unwrap();
+    assert_eq!(sink.changed_files(), 0, "to look at one changes nothing");
+    sink.write(&batch(&[noted(old, "other")]), Op::Replace).await.unwrap();
+    assert_eq!(sink.changed_files(), 1);
+}
+
+#[tokio::test]
 async fn an_abort_forgets_everything() {
     let mut world = World::new(YEARS);
     world.store(&[candle("a", "2026-01-01T00:00:00Z", 1.0)]).await.unwrap();

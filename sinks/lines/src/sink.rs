@@ -168,7 +168,7 @@ impl Sink for LinesSink {
                 numbered.push((rows, number));
             }
             // Whatever is wrong with a file is the fault of these rows.
-            paths.iter().try_for_each(|path| files.check(path, &layout.header).map(drop))?;
+            paths.iter().try_for_each(|path| files.announce(path, &layout.header))?;
             return self.making.start(&layout, batch, numbered, paths);
         }
         self.append().await?;
@@ -193,9 +193,14 @@ impl Sink for LinesSink {
             if !keys.is_empty() {
                 return Err(replace::missing(path, keys.len()));
             }
+            files.announce(path, &layout.header)?;
             self.replaced.entry(path.to_owned()).or_default().extend(lines);
         }
         Ok(())
+    }
+
+    fn changed_files(&self) -> usize {
+        self.files.as_ref().map_or(0, FileSet::changed)
     }
 
     async fn look(&mut self, stored: &RecordBatch) -> Result<(), StageError> {

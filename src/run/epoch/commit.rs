@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pipeline_contract::{Act, Category, Epoch, Position, StageError};
 
-use super::{COMMIT_TRIES, CommitError, Committed, EpochWriter};
+use super::{COMMIT_TRIES, CommitError, Committed, EpochWriter, Size};
 use crate::run::quarantine::Quarantine;
 use crate::stages::dedupe::Deduper;
 use crate::state::{Counts, Durable, EpochCommit, SplitRecord};
@@ -28,7 +28,7 @@ impl EpochWriter {
             // Nothing is stored in a dry run; the overlay goes on, so that later rows meet earlier ones.
             self.passed.clear();
             self.outcomes.clear();
-            (self.rows, self.bytes) = (0, 0);
+            self.size = Size::default();
             return Ok(committed);
         }
         if let Some(error) = self.poisoned.clone() {
@@ -77,7 +77,7 @@ impl EpochWriter {
         }
         self.passed.clear();
         self.outcomes.clear();
-        (self.rows, self.bytes) = (0, 0);
+        self.size = Size::default();
         self.opened_at = None;
         match self.deliver(epoch, &commit).await {
             Ok(()) => Ok(committed),
@@ -115,7 +115,7 @@ impl EpochWriter {
     /// part: nothing is saved then.
     async fn prepare_and_save(&mut self, mut commit: EpochCommit) -> Result<(EpochCommit, Result<(), StageError>), StageError> {
         let epoch = commit.epoch;
-        let Some(runtime) = threads::several().filter(|_| self.rows >= MANY_ROWS) else {
+        let Some(runtime) = threads::several().filter(|_| self.size.rows >= MANY_ROWS) else {
             commit.durable(self.prepare(epoch).await?);
             let saved = self.store.commit_epoch(&commit);
             return Ok((commit, saved));

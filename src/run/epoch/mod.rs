@@ -28,6 +28,9 @@ const SCATTERED: u64 = 8;
 /// ... and are waited for while they take less memory than this.
 const WAIT_BYTES: usize = 128 << 20;
 
+/// So many splits that bring files of their own are worth a commit: fewer, and the state is saved more often than it need be.
+const FILES_APART: usize = 64;
+
 /// A sink's records, read from the store.
 pub(crate) struct StoredRecords {
     pub(crate) store: Arc<dyn Store>,
@@ -122,6 +125,20 @@ pub struct Preview {
     pub rejects: BTreeMap<usize, Vec<(String, pipeline_contract::Reject)>>,
 }
 
+/// How large the open epoch is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    rows: u64,
+    /// The memory that its rows take, about.
+    bytes: usize,
+    /// The files that it changes, in all sinks.
+    files: usize,
+    /// The splits that brought a file which none before them did.
+    files_apart: usize,
+    /// The last of them.
+    last_apart: Option<usize>,
+}
+
 /// Where rows go after validation.
 pub(crate) struct EpochWriter {
     pub(crate) store: Arc<dyn Store>,
@@ -136,9 +153,7 @@ pub(crate) struct EpochWriter {
     epoch: Epoch,
     passed: Vec<Passed>,
     outcomes: Vec<Outcome>,
-    rows: u64,
-    /// The memory that its rows take, about.
-    bytes: usize,
+    size: Size,
     opened_at: Option<Duration>,
     /// Something that was written could not be taken back: only recovery may.
     unclean: bool,
@@ -170,8 +185,7 @@ impl EpochWriter {
             epoch: 0,
             passed: Vec::new(),
             outcomes: Vec::new(),
-            rows: 0,
-            bytes: 0,
+            size: Size::default(),
             opened_at: None,
             unclean: false,
             poisoned: None,
@@ -198,7 +212,7 @@ impl EpochWriter {
         }
         self.passed.clear();
         self.outcomes.clear();
-        (self.rows, self.bytes) = (0, 0);
+        self.size = Size::default();
         self.opened_at = None;
         if let Some(deduper) = &mut self.deduper {
             deduper.abort();
@@ -229,13 +243,18 @@ impl EpochWriter {
 
     /// Rows in the open epoch.
     pub(crate) fn rows(&self) -> u64 {
-        self.rows
+        self.size.rows
     }
 
     /// Are there as many rows as are worth a commit?
     pub(crate) fn is_full(&self, settings: &Settings) -> bool {
-        let scattered = || self.deduper.as_ref().is_some_and(|deduper| deduper.to_save().saturating_mul(SCATTERED) > self.rows);
-        self.rows >= settings.epoch_rows && (self.rows >= settings.most_epoch_rows || self.bytes >= WAIT_BYTES || !scattered())
+        let scattered = || self.deduper.as_ref().is_some_and(|deduper| deduper.to_save().saturating_mul(SCATTERED) > self.size.rows);
+        self.size.rows >= settings.epoch_rows && (self.size.rows >= settings.most_epoch_rows || self.size.bytes >= WAIT_BYTES || !scattered())
+    }
+
+    /// Has it so many files that few of them are likely to change again, and a commit would do at once what is otherwise left for later?
+    pub(crate) fn has_many_files(&self) -> bool {
+        self.size.files_apart >= FILES_APART
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -266,9 +285,7 @@ impl EpochWriter {
         match self.apply(&item).await {
             Ok(outcome) => {
                 let rows = outcome.rows;
-                self.rows += rows.read;
-                self.bytes += item.chunks.iter().map(|chunk| chunk.batch.get_array_memory_size()).sum::<usize>();
-                self.outcomes.push(outcome);
+                self.grow(&item, outcome);
                 self.passed.push(item);
                 Ok(rows)
             }
@@ -278,6 +295,18 @@ impl EpochWriter {
                 Err(lost)
             }
         }
+    }
+
+    fn grow(&mut self, item: &Passed, outcome: Outcome) {
+        let files = self.sinks.iter().map(|open| open.sink.changed_files()).sum();
+        let size = &mut self.size;
+        size.rows += outcome.rows.read;
+        size.bytes += item.chunks.iter().map(|chunk| chunk.batch.get_array_memory_size()).sum::<usize>();
+        if files > size.files && size.last_apart != Some(item.split) {
+            (size.files_apart, size.last_apart) = (size.files_apart + 1, Some(item.split));
+        }
+        size.files = files;
+        self.outcomes.push(outcome);
     }
 
     /// Takes the rows of one split out of the open epoch. Answers the splits that were lost with it.
@@ -306,10 +335,7 @@ impl EpochWriter {
             let mut failed = None;
             for item in &items {
                 match self.apply(item).await {
-                    Ok(outcome) => {
-                        self.rows += outcome.rows.read;
-                        self.outcomes.push(outcome);
-                    }
+                    Ok(outcome) => self.grow(item, outcome),
                     Err(error) => {
                         failed = Some((item.split, error));
                         break;
@@ -338,7 +364,7 @@ impl EpochWriter {
 
     async fn clear(&mut self) {
         self.outcomes.clear();
-        (self.rows, self.bytes) = (0, 0);
+        self.size = Size::default();
         if self.poisoned.is_some() {
             return;
         }

@@ -47,6 +47,19 @@ async fn an_epoch_waits_for_more_where_each_row_belongs_to_another_series() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rows_that_are_written_anew_are_counted_once() {
+    let gone = StageError::split(Category::ClientError, "no such coin");
+    let mut world = World::new(vec![
+        ("a", vec![Step::Rows(vec![1, 2, 3])]),
+        ("b", vec![Step::Rows(vec![1]), Step::Always(gone)]),
+        ("c", vec![Step::Rows(vec![1])]),
+    ]);
+    (world.settings.epoch_rows, world.settings.most_epoch_rows) = (5, 5);
+    world.run().await;
+    assert_eq!(world.store.last_epoch().unwrap().unwrap().0, 1, "four rows do not fill it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn rows_the_sink_refuses_fail_their_split_alone() {
     let world = World::new(vec![("a", vec![Step::Rows(vec![1])]), ("b", vec![Step::Rows(vec![1])]), ("c", vec![Step::Rows(vec![1])])]);
     world.shelf.lock().unwrap().refuses = Some("b".to_owned());

@@ -1,5 +1,6 @@
 //! The engine with no plugin in it: scripted source, sink on a shelf, state in memory, paused time.
 
+mod ahead;
 mod commits;
 mod gaps;
 mod input;

@@ -1,6 +1,6 @@
 //! A small world for the engine's own tests: a scripted source, a shelf for a sink, time that passes when nobody works.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -254,6 +254,8 @@ pub(super) struct ShelfState {
     pub(super) abort_fails: u32,
     /// The next so many commits fail.
     pub(super) commit_fails: u32,
+    /// Each series has a file of its own; or else all are in one.
+    pub(super) file_each: bool,
     pub(super) recovered: Vec<(Option<Epoch>, bool)>,
     pub(super) looked: usize,
 }
@@ -309,6 +311,10 @@ impl Sink for Shelf {
             self.open.push(if op == Op::Replace { format!("replace {text}") } else { text });
         }
         Ok(())
+    }
+    fn changed_files(&self) -> usize {
+        let series: BTreeSet<_> = self.open.iter().map(|text| text.split(' ').next()).collect();
+        if self.state.lock().unwrap().file_each { series.len() } else { series.len().min(1) }
     }
     async fn look(&mut self, stored: &RecordBatch) -> Result<(), StageError> {
         self.state.lock().unwrap().looked += stored.num_rows();
