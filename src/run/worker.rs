@@ -19,8 +19,8 @@ const ATTEMPTS: u32 = 2;
 const AHEAD: usize = 64;
 /// ... and how many bytes of them.
 const AHEAD_BYTES: usize = 4 << 20;
-/// So many more are read ahead of the split whose turn it is: about two epochs, so that reading goes on while one is stored.
-const TURN_BYTES: usize = 16 << 20;
+/// So many more are read ahead of the split whose turn it is: more than an epoch, so that reading goes on while one is stored.
+const TURN_BYTES: usize = 32 << 20;
 /// A split that was read gives its place to another one when its rows that wait for their turn take no more than this ...
 const WAITING_BYTES: usize = 256 << 10;
 /// ... and there are no more rejects beside them.
