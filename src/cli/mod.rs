@@ -105,7 +105,10 @@ impl App {
                 return ExitCode::from(code);
             }
         };
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(self.on_thread).build() {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        // Threads that wrote files take memory while they wait for more to do, and the next tick may be an hour away.
+        builder.enable_all().on_thread_start(self.on_thread).thread_keep_alive(std::time::Duration::from_secs(1));
+        let runtime = match builder.build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "error: the program cannot start its threads: {error}");

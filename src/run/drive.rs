@@ -11,7 +11,7 @@ use pipeline_contract::{Act, Category, Position, RunContext, StageError};
 use pipeline_files::threads;
 
 use super::advice::advised;
-use super::epoch::{CommitError, Committed, EpochWriter, Passed, reject_fails};
+use super::epoch::{CommitError, Committed, EpochWriter, Landing, Passed, reject_fails};
 use super::worker::{Chunk, Message, Places, Route, Worker};
 use super::{Observer, RunEvent, Settings, broken_by_rows, broken_by_share};
 use crate::stages::validate::OnReject;
@@ -56,6 +56,10 @@ impl Drive<'_> {
         if let Some(Stop::Abort(error)) = &stop {
             self.writer.abort().await;
             tracing::error!(%error, "the run is aborted; the open epoch is dropped");
+            // The one before it was full, and may have been at the disk still.
+            if let Err(Stop::Fatal(error)) = self.landed().await {
+                tracing::error!(%error, "nor could the epoch before it be stored");
+            }
         } else if let Err(error) = self.commit(true).await {
             stop = Some(match stop {
                 None | Some(Stop::Cancelled | Stop::Deadline) => error,
@@ -92,7 +96,9 @@ impl Drive<'_> {
             // A part of a split does not count without the rest, unless the run goes on later.
             if let Err(SplitEnd::Failed(_) | SplitEnd::Stop(Stop::Deadline | Stop::Fatal(_))) = &outcome {
                 let lost = apart(self.writer.take_out(worker.index)).await;
+                let landed = self.landed().await;
                 lost.iter().for_each(|(index, error)| self.fail(*index, error));
+                landed?;
             }
             match outcome {
                 Ok(()) => hopeless = 0,
@@ -111,8 +117,10 @@ impl Drive<'_> {
             let full = self.writer.is_full(self.settings);
             // While the far side is waited for, the disk has nothing else to do. (What aborts a run is not known before its end.)
             let is_idle = || workers.front().is_some_and(Worker::is_waited_for) && self.settings.abort.is_none();
-            if full || self.epoch_is_old() || (self.writer.has_many_files() && is_idle()) {
-                self.commit(full).await?;
+            if full {
+                self.commit_beside().await?;
+            } else if self.epoch_is_old() || (self.writer.has_many_files() && is_idle()) {
+                self.commit(false).await?;
             }
         }
     }
@@ -151,7 +159,7 @@ impl Drive<'_> {
                     self.pass(worker.index, std::mem::take(&mut held), false).await?;
                     if rows >= self.settings.epoch_rows && self.writer.is_full(self.settings) {
                         rows = 0;
-                        self.commit(true).await.map_err(SplitEnd::Stop)?;
+                        self.commit_beside().await.map_err(SplitEnd::Stop)?;
                         if self.record.splits.get(worker.index).is_some_and(|split| split.status == SplitStatus::Failed) {
                             // Its prefix could not be stored: what follows would stand alone.
                             return Err(SplitEnd::Stored);
@@ -177,17 +185,21 @@ impl Drive<'_> {
             Ok(_) => return self.check_limits(),
             Err(lost) => lost,
         };
+        let landed = self.landed().await;
         let mut own = None;
         for (index, error) in lost {
             if index == split { own = Some(error) } else { self.fail(index, &error) }
         }
+        landed.map_err(SplitEnd::Stop)?;
         Err(own.map_or_else(|| SplitEnd::Stop(Stop::Fatal(StageError::developer("rows were lost without an error"))), SplitEnd::Failed))
     }
 
     /// Commits what does not belong to a split, of which there is a part alone.
     async fn commit_others(&mut self, split: usize) -> Result<(), SplitEnd> {
         let (part, lost) = apart(self.writer.set_aside(split)).await;
+        let landed = self.landed().await;
         lost.iter().for_each(|(index, error)| self.fail(*index, error));
+        landed.map_err(SplitEnd::Stop)?;
         self.commit(false).await.map_err(SplitEnd::Stop)?;
         for item in part {
             self.pass(split, item.chunks, item.complete).await?;
@@ -221,12 +233,56 @@ impl Drive<'_> {
     /// Commits the open epoch. Limits given as a share hold when it is full and at the end (`judge`), not when only time has passed: what
     /// fails must not depend on how fast the source answers.
     async fn commit(&mut self, judge: bool) -> Result<(), Stop> {
-        if judge && let Some(text) = self.settings.abort.and_then(|limit| broken_by_share(limit, &self.total())) {
-            self.writer.abort().await;
-            return Err(Stop::Abort(abort_error(&text)));
+        self.land().await?;
+        if judge {
+            self.judge().await?;
         }
-        let Some(mut alone) = apart(self.commit_epoch()).await? else { return Ok(()) };
-        // One split's rows may be in the others' way: each is stored by itself.
+        match apart(self.commit_epoch()).await? {
+            Some(alone) => apart(self.store_alone(alone)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Commits the open epoch, which is full, beside the rows that come now.
+    async fn commit_beside(&mut self) -> Result<(), Stop> {
+        if self.writer.preview.is_some() {
+            return self.commit(true).await;
+        }
+        self.land().await?;
+        self.judge().await?;
+        if !self.writer.is_empty() {
+            let splits = &self.record.splits;
+            self.writer.launch(&self.record.rows, |index, rows, position, done| stored_record(splits, index, rows, position, done));
+        }
+        Ok(())
+    }
+
+    /// Ends the run where too large a share of its rows was rejected.
+    async fn judge(&mut self) -> Result<(), Stop> {
+        let Some(text) = self.settings.abort.and_then(|limit| broken_by_share(limit, &self.total())) else { return Ok(()) };
+        self.writer.abort().await;
+        Err(Stop::Abort(abort_error(&text)))
+    }
+
+    /// Waits for the epoch that is committed beside the open one.
+    async fn land(&mut self) -> Result<(), Stop> {
+        apart(self.writer.land()).await;
+        self.landed().await
+    }
+
+    /// Counts what became of the epoch that was committed beside the open one, if it has landed.
+    async fn landed(&mut self) -> Result<(), Stop> {
+        let Some(Landing { committed, lost }) = self.writer.landing.take() else { return Ok(()) };
+        let alone = self.count_commit(committed);
+        lost.iter().for_each(|(index, error)| self.fail(*index, error));
+        match alone? {
+            Some(alone) => apart(self.store_alone(alone)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// One split's rows may be in the others' way: each is stored by itself.
+    async fn store_alone(&mut self, mut alone: Vec<Passed>) -> Result<(), Stop> {
         while let Some(first) = alone.first().map(|item| item.split) {
             let rest = alone.iter().position(|item| item.split != first).unwrap_or(alone.len());
             for item in alone.drain(..rest) {
@@ -244,12 +300,14 @@ impl Drive<'_> {
     /// Commits what is passed on; answers it when it is to be committed split by split.
     async fn commit_epoch(&mut self) -> Result<Option<Vec<Passed>>, Stop> {
         let splits = &self.record.splits;
-        let records = |index: usize, rows: &Counts, position: Option<&Position>, done: bool| {
-            let mut record = splits.get(index).cloned().unwrap_or_else(|| unknown_split(index));
-            stored(&mut record, rows, position, done);
-            record
-        };
-        match self.writer.commit(&self.record.rows, records).await {
+        let records = |index: usize, rows: &Counts, position: Option<&Position>, done: bool| stored_record(splits, index, rows, position, done);
+        let committed = self.writer.commit(&self.record.rows, records).await;
+        self.count_commit(committed)
+    }
+
+    /// Counts what became of an epoch; answers its rows when they are to be committed split by split.
+    fn count_commit(&mut self, committed: Result<Committed, CommitError>) -> Result<Option<Vec<Passed>>, Stop> {
+        match committed {
             Ok(committed) => self.count(&committed),
             Err(CommitError::Apart(items)) => return Ok(Some(items)),
             Err(CommitError::Undelivered(committed, error)) => {
@@ -369,6 +427,13 @@ fn stored(record: &mut SplitRecord, rows: &Counts, position: Option<&Position>, 
         record.status = SplitStatus::Ok;
         record.position = None;
     }
+}
+
+/// What the state is to record of a split, when so much of it is stored.
+fn stored_record(splits: &[SplitRecord], index: usize, rows: &Counts, position: Option<&Position>, done: bool) -> SplitRecord {
+    let mut record = splits.get(index).cloned().unwrap_or_else(|| unknown_split(index));
+    stored(&mut record, rows, position, done);
+    record
 }
 
 fn unknown_split(index: usize) -> SplitRecord {

@@ -136,7 +136,7 @@ impl Engine {
         let preview = dry.then(Preview::default);
         let fail_on_reject = settings.on_reject == OnReject::Fail;
         let writer = EpochWriter::new(Arc::clone(&store), Arc::clone(&ports.clock), deduper, open, quarantine, preview, fail_on_reject);
-        let keeps_rejects = writer.quarantine.is_some() && writer.preview.is_none();
+        let keeps_rejects = writer.outlets.quarantine.is_some() && writer.preview.is_none();
         let route = Route { source, transforms, validator, dedupe, keeps_rejects };
         Ok(Self {
             name,

@@ -2,25 +2,21 @@
 
 use std::time::Duration;
 
-use pipeline_contract::{Act, Category, Epoch, Position, StageError};
+use pipeline_contract::{Act, Epoch, Position, StageError};
 
-use super::{COMMIT_TRIES, CommitError, Committed, EpochWriter, Size};
+use super::{CommitError, Committed, EpochWriter, Size, sum};
 use crate::run::quarantine::Quarantine;
 use crate::stages::dedupe::Deduper;
-use crate::state::{Counts, Durable, EpochCommit, SplitRecord};
-use pipeline_files::threads;
-
-/// Fewer rows are not worth another thread.
-const MANY_ROWS: u64 = 10_000;
+use crate::state::{Counts, EpochCommit, SplitRecord};
 
 impl EpochWriter {
-    /// Commits the open epoch. `records` makes the state's record of a split from what is stored of it now.
+    /// Commits the open epoch; the one before has landed. `records` makes the state's record of a split from what is stored of it now.
     pub(crate) async fn commit(
         &mut self,
         run_rows: &Counts,
         records: impl Fn(usize, &Counts, Option<&Position>, bool) -> SplitRecord,
     ) -> Result<Committed, CommitError> {
-        let mut committed = self.summary();
+        let committed = self.summary();
         if self.passed.is_empty() {
             return Ok(committed);
         }
@@ -38,11 +34,11 @@ impl EpochWriter {
         let mut again = true;
         let (commit, saved) = loop {
             let commit = self.draft(epoch, run_rows, &committed, &records);
-            match self.prepare_and_save(commit).await {
+            match self.outlets.prepare_and_save(&self.store, commit, self.size.rows).await {
                 Ok(saved) => break saved,
                 Err(error) if error.act == Act::Split && self.splits().len() > 1 => {
                     let items = std::mem::take(&mut self.passed);
-                    self.abort().await;
+                    self.forget().await;
                     self.opened_at = None;
                     return Err(CommitError::Apart(items));
                 }
@@ -57,6 +53,17 @@ impl EpochWriter {
                 Err(error) => return Err(self.drop_epoch(error).await),
             }
         };
+        self.conclude(epoch, commit, committed, saved).await
+    }
+
+    /// Ends the commit of the open epoch, once it was saved, or may have been.
+    pub(super) async fn conclude(
+        &mut self,
+        epoch: Epoch,
+        commit: EpochCommit,
+        mut committed: Committed,
+        saved: Result<(), StageError>,
+    ) -> Result<Committed, CommitError> {
         if let Err(error) = saved {
             // The outcome is unknown: what a state that was opened anew says is what happened.
             match self.store.reopen().and_then(|()| self.store.last_epoch()) {
@@ -70,16 +77,12 @@ impl EpochWriter {
                 }
             }
         }
-        self.epoch = epoch;
-        committed.chunks = commit.dedupe.chunks.iter().map(|(key, _)| key.clone()).collect();
-        if let Some(deduper) = &mut self.deduper {
-            deduper.committed();
-        }
+        self.is_saved(epoch, &commit, &mut committed);
         self.passed.clear();
         self.outcomes.clear();
         self.size = Size::default();
         self.opened_at = None;
-        match self.deliver(epoch, &commit).await {
+        match self.outlets.deliver(&*self.clock, epoch, &commit).await {
             Ok(()) => Ok(committed),
             Err(error) => {
                 self.poisoned = Some(error.clone());
@@ -88,8 +91,17 @@ impl EpochWriter {
         }
     }
 
+    /// From now on the epoch counts.
+    pub(super) fn is_saved(&mut self, epoch: Epoch, commit: &EpochCommit, committed: &mut Committed) {
+        self.epoch = epoch;
+        committed.chunks = commit.dedupe.chunks.iter().map(|(key, _)| key.clone()).collect();
+        if let Some(deduper) = &mut self.deduper {
+            deduper.committed();
+        }
+    }
+
     /// What the state is to save of the open epoch, but for what the sinks will say.
-    fn draft(
+    pub(super) fn draft(
         &self,
         epoch: Epoch,
         run_rows: &Counts,
@@ -97,7 +109,7 @@ impl EpochWriter {
         records: impl Fn(usize, &Counts, Option<&Position>, bool) -> SplitRecord,
     ) -> EpochCommit {
         let mut rows = *run_rows;
-        rows.add(&self.counts());
+        rows.add(&sum(&self.outcomes));
         EpochCommit {
             epoch,
             run_id: self.run_id.clone(),
@@ -105,94 +117,20 @@ impl EpochWriter {
             splits: committed.splits.iter().map(|(i, counts, position, done)| (*i, records(*i, counts, position.as_ref(), *done))).collect(),
             sinks: Vec::new(),
             dedupe: self.deduper.as_ref().map(Deduper::changes).unwrap_or_default(),
-            rejects: self.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
+            rejects: self.outlets.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
             forgotten: Vec::new(),
             replayed: self.passed.iter().zip(&self.outcomes).flat_map(|(item, outcome)| item.replayed(outcome)).collect(),
         }
     }
 
-    /// Makes the epoch durable in every sink, and saves it: answers what was to be saved, and how that went. `Err` when a sink could not do its
-    /// part: nothing is saved then.
-    async fn prepare_and_save(&mut self, mut commit: EpochCommit) -> Result<(EpochCommit, Result<(), StageError>), StageError> {
-        let epoch = commit.epoch;
-        let Some(runtime) = threads::several().filter(|_| self.size.rows >= MANY_ROWS) else {
-            commit.durable(self.prepare(epoch).await?);
-            let saved = self.store.commit_epoch(&commit);
-            return Ok((commit, saved));
-        };
-        // While the sinks wait for their disk, the state writes what does not depend on them.
-        let (answer, wait) = std::sync::mpsc::sync_channel(1);
-        let store = self.store.clone();
-        let saving = runtime.spawn_blocking(move || {
-            let saved = store.commit_epoch_with(&mut commit, &mut || wait.recv().map_err(|_| StageError::developer("the sinks gave up")));
-            (commit, saved)
-        });
-        let prepared = self.prepare(epoch).await;
-        let failed = prepared.and_then(|durable| answer.send(durable).or(Ok(()))).err();
-        // Without an answer nothing is saved.
-        drop(answer);
-        match (saving.await, failed) {
-            (Ok(_), Some(error)) => Err(error),
-            (Ok(saved), None) => Ok(saved),
-            (Err(ended), _) => match ended.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(ended) => Err(StageError::developer(format!("the epoch was not saved: {ended}"))),
-            },
-        }
-    }
-
-    async fn prepare(&mut self, epoch: Epoch) -> Result<Durable, StageError> {
-        let mut durable = Durable::default();
-        for open in &mut self.sinks {
-            durable.sinks.push((open.id.clone(), open.sink.prepare(epoch).await?));
-        }
-        if let Some(quarantine) = &mut self.quarantine {
-            durable.sinks.push((quarantine.id().to_owned(), quarantine.prepare(epoch)?));
-            durable.forgotten = quarantine.forgotten();
-        }
-        Ok(durable)
-    }
-
-    /// Makes a decided epoch visible in every sink: tried until it succeeds, within reason.
-    async fn deliver(&mut self, epoch: Epoch, commit: &EpochCommit) -> Result<(), StageError> {
-        let mut last = None;
-        for attempt in 0..COMMIT_TRIES {
-            if attempt > 0 {
-                self.clock.sleep(Duration::from_millis(200) * 2_u32.pow(attempt)).await;
-            }
-            match self.deliver_once(epoch, commit).await {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    tracing::warn!(%error, epoch, attempt, "a sink could not finish its commit");
-                    last = Some(error);
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| StageError::operator(Category::Storage, "a sink could not finish its commit")))
-    }
-
-    async fn deliver_once(&mut self, epoch: Epoch, commit: &EpochCommit) -> Result<(), StageError> {
-        for open in &mut self.sinks {
-            if let Some((_, state)) = commit.sinks.iter().find(|(id, _)| *id == open.id) {
-                open.sink.commit(epoch, state).await?;
-            }
-        }
-        if let Some(quarantine) = &mut self.quarantine
-            && let Some((_, state)) = commit.sinks.iter().find(|(id, _)| id == quarantine.id())
-        {
-            quarantine.commit(epoch, state)?;
-        }
-        Ok(())
-    }
-
-    async fn drop_epoch(&mut self, error: StageError) -> CommitError {
+    pub(super) async fn drop_epoch(&mut self, error: StageError) -> CommitError {
         let splits = self.splits();
         let ended = |split: &usize| {
             let of_it = || self.passed.iter().filter(|item| item.split == *split);
             of_it().all(|item| item.chunks.iter().all(|chunk| chunk.read == 0)) && of_it().any(|item| item.complete)
         };
         let (done, lost) = splits.into_iter().partition(ended);
-        self.abort().await;
+        self.forget().await;
         self.opened_at = None;
         CommitError::Dropped { lost, done, error }
     }
@@ -203,7 +141,7 @@ impl EpochWriter {
         splits
     }
 
-    fn summary(&self) -> Committed {
+    pub(super) fn summary(&self) -> Committed {
         let mut splits: Vec<(usize, Counts, Option<Position>, bool)> = Vec::new();
         for (item, outcome) in self.passed.iter().zip(&self.outcomes) {
             match splits.iter_mut().find(|(split, ..)| *split == item.split) {

@@ -4,6 +4,8 @@
 //! commit, so that one split's rows can be taken out again: everything is aborted and the others are written anew.
 
 mod commit;
+mod flight;
+mod outlets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +15,14 @@ use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::{Category, Clock, Epoch, Op, Position, Records, Recovery, Sink, SinkContext, StageError};
 use serde_json::Value;
 
+pub(crate) use self::flight::Landing;
+use self::flight::{Flight, Queued};
+use self::outlets::Outlets;
 use super::Settings;
 use super::quarantine::{Line, Quarantine, StagedReject};
 use super::worker::Chunk;
 use crate::stages::dedupe::Deduper;
 use crate::state::{ChunkKey, Counts, RejectHash, Store};
-
-/// How often a decided commit is tried in one run before the run gives up; the next run goes on with it.
-const COMMIT_TRIES: u32 = 5;
 
 /// Rows are scattered when a commit saves more than one chunk of keys for so many of them ...
 const SCATTERED: u64 = 8;
@@ -144,8 +146,8 @@ pub(crate) struct EpochWriter {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) deduper: Option<Deduper>,
-    pub(crate) sinks: Vec<OpenSink>,
-    pub(crate) quarantine: Option<Quarantine>,
+    /// Elsewhere while an epoch is committed beside this one.
+    pub(crate) outlets: Outlets,
     /// In a dry run rows end here instead of in sinks, and nothing is committed.
     pub(crate) preview: Option<Preview>,
     pub(crate) split_names: Vec<String>,
@@ -161,6 +163,16 @@ pub(crate) struct EpochWriter {
     poisoned: Option<StageError>,
     /// A reject of dedupe fails its split.
     fail_on_reject: bool,
+    /// The epoch that is being committed.
+    flight: Option<Flight>,
+    /// What became of the last one that was, until somebody asks.
+    pub(crate) landing: Option<Landing>,
+}
+
+fn sum(outcomes: &[Outcome]) -> Counts {
+    let mut sum = Counts::default();
+    outcomes.iter().for_each(|outcome| sum.add(&outcome.rows));
+    sum
 }
 
 impl EpochWriter {
@@ -177,8 +189,7 @@ impl EpochWriter {
             store,
             clock,
             deduper,
-            sinks,
-            quarantine,
+            outlets: Outlets { sinks, quarantine },
             preview,
             split_names: Vec::new(),
             run_id: String::new(),
@@ -190,6 +201,8 @@ impl EpochWriter {
             unclean: false,
             poisoned: None,
             fail_on_reject,
+            flight: None,
+            landing: None,
         }
     }
 
@@ -198,6 +211,9 @@ impl EpochWriter {
         if self.preview.is_some() {
             return Ok(());
         }
+        self.passed.clear();
+        self.land().await;
+        self.landing = None;
         let last = self.store.last_epoch()?;
         self.epoch = last.as_ref().map_or(0, |(epoch, _)| *epoch);
         let of = |id: &str| Recovery {
@@ -206,7 +222,7 @@ impl EpochWriter {
                 .map(|(epoch, sinks)| (*epoch, sinks.iter().find(|(sink, _)| sink == id).map(|(_, state)| state.clone()).unwrap_or_default())),
             run_was_open,
         };
-        for open in &mut self.sinks {
+        for open in &mut self.outlets.sinks {
             let recovery = of(&open.id);
             open.sink.recover(&open.cx, &recovery).await?;
         }
@@ -217,7 +233,7 @@ impl EpochWriter {
         if let Some(deduper) = &mut self.deduper {
             deduper.abort();
         }
-        if let Some(quarantine) = &mut self.quarantine {
+        if let Some(quarantine) = &mut self.outlets.quarantine {
             let recovery = of(quarantine.id());
             quarantine.recover(&recovery)?;
         }
@@ -231,7 +247,7 @@ impl EpochWriter {
         if let Some(deduper) = &mut self.deduper {
             deduper.rest();
         }
-        if let Some(quarantine) = &mut self.quarantine {
+        if let Some(quarantine) = &mut self.outlets.quarantine {
             quarantine.rest();
         }
     }
@@ -266,11 +282,11 @@ impl EpochWriter {
         self.opened_at
     }
 
-    /// The counts of the open epoch so far.
+    /// The counts of what is passed on and not committed yet.
     pub(crate) fn counts(&self) -> Counts {
-        let mut sum = Counts::default();
-        self.outcomes.iter().for_each(|outcome| sum.add(&outcome.rows));
-        sum
+        let mut all = sum(&self.outcomes);
+        all.add(&self.flight.as_ref().map(|flight| sum(&flight.outcomes)).unwrap_or_default());
+        all
     }
 
     /// Passes rows on. On an error these rows have left no trace, and all that was passed on before is as it was; unless that could not be
@@ -290,6 +306,7 @@ impl EpochWriter {
                 Ok(rows)
             }
             Err(error) => {
+                self.land().await;
                 let mut lost = vec![(item.split, error)];
                 lost.extend(self.write_anew(item.split).await);
                 Err(lost)
@@ -298,7 +315,7 @@ impl EpochWriter {
     }
 
     fn grow(&mut self, item: &Passed, outcome: Outcome) {
-        let files = self.sinks.iter().map(|open| open.sink.changed_files()).sum();
+        let files = self.outlets.changed_files();
         let size = &mut self.size;
         size.rows += outcome.rows.read;
         size.bytes += item.chunks.iter().map(|chunk| chunk.batch.get_array_memory_size()).sum::<usize>();
@@ -311,7 +328,11 @@ impl EpochWriter {
 
     /// Takes the rows of one split out of the open epoch. Answers the splits that were lost with it.
     pub(crate) async fn take_out(&mut self, split: usize) -> Vec<(usize, StageError)> {
-        if self.passed.iter().any(|item| item.split == split) { self.write_anew(split).await } else { Vec::new() }
+        if !self.passed.iter().any(|item| item.split == split) {
+            return Vec::new();
+        }
+        self.land().await;
+        self.write_anew(split).await
     }
 
     /// Takes the rows of one split out of the open epoch, and answers them beside the splits that were lost with it.
@@ -353,8 +374,14 @@ impl EpochWriter {
         }
     }
 
-    /// Forgets the open epoch.
+    /// Forgets the open epoch; the one that is being committed was passed on before, and lands.
     pub(crate) async fn abort(&mut self) {
+        self.passed.clear();
+        self.land().await;
+        self.forget().await;
+    }
+
+    async fn forget(&mut self) {
         self.passed.clear();
         // Who works out rules wants to see what broke a limit.
         let preview = self.preview.clone();
@@ -368,18 +395,7 @@ impl EpochWriter {
         if self.poisoned.is_some() {
             return;
         }
-        for open in &mut self.sinks {
-            if let Err(error) = open.sink.abort().await {
-                tracing::warn!(sink = %open.id, %error, "what was written could not be taken back now; the next run will");
-                self.unclean = true;
-            }
-        }
-        if let Some(quarantine) = &mut self.quarantine
-            && let Err(error) = quarantine.abort()
-        {
-            tracing::warn!(%error, "what was written to the rejects could not be taken back now; the next run will");
-            self.unclean = true;
-        }
+        self.unclean |= !self.outlets.abort().await;
         if let Some(deduper) = &mut self.deduper {
             deduper.abort();
         }
@@ -390,11 +406,16 @@ impl EpochWriter {
 
     async fn apply(&mut self, item: &Passed) -> Result<Outcome, StageError> {
         let mut outcome = Outcome::default();
-        for chunk in &item.chunks {
+        for (number, chunk) in item.chunks.iter().enumerate() {
             outcome.rows.read += chunk.read;
             outcome.rows.filtered += chunk.filtered;
             outcome.position.clone_from(&chunk.position);
-            self.reject(item.split, &chunk.rejects, &mut outcome.rows)?;
+            self.count_rejects(item.split, &chunk.rejects, &mut outcome.rows);
+            match &mut self.flight {
+                _ if chunk.rejects.is_empty() => {}
+                Some(flight) => flight.queue.push((item.split, Queued::Rejects(self.passed.len(), number))),
+                None => self.outlets.keep(&self.run_id, self.split_names.get(item.split), &chunk.rejects)?,
+            }
             if chunk.batch.num_rows() == 0 {
                 continue;
             }
@@ -414,12 +435,18 @@ impl EpochWriter {
             {
                 return Err(reject_fails(&first.reject));
             }
-            self.reject(item.split, &rejects, &mut outcome.rows)?;
+            self.count_rejects(item.split, &rejects, &mut outcome.rows);
+            match &mut self.flight {
+                _ if rejects.is_empty() => {}
+                Some(flight) => flight.queue.push((item.split, Queued::Conflicts(rejects))),
+                None => self.outlets.keep(&self.run_id, self.split_names.get(item.split), &rejects)?,
+            }
             self.write(item.split, &deduped.append, Op::Append, &mut outcome.rows).await?;
             self.write(item.split, &deduped.replace, Op::Replace, &mut outcome.rows).await?;
             if deduped.stored.num_rows() > 0 {
-                for open in &mut self.sinks {
-                    open.sink.look(&deduped.stored).await?;
+                match &mut self.flight {
+                    Some(flight) => flight.queue.push((item.split, Queued::Look(deduped.stored))),
+                    None => self.outlets.look(&deduped.stored).await?,
                 }
             }
         }
@@ -430,8 +457,9 @@ impl EpochWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        for open in &mut self.sinks {
-            open.sink.write(batch, op).await?;
+        match &mut self.flight {
+            Some(flight) => flight.queue.push((split, Queued::Write(batch.clone(), op))),
+            None => self.outlets.write(batch, op).await?,
         }
         if let Some(preview) = &mut self.preview {
             let part = if op == Op::Append { &mut preview.append } else { &mut preview.replace };
@@ -441,7 +469,7 @@ impl EpochWriter {
         Ok(())
     }
 
-    fn reject(&mut self, split: usize, rejects: &[StagedReject], rows: &mut Counts) -> Result<(), StageError> {
+    fn count_rejects(&mut self, split: usize, rejects: &[StagedReject], rows: &mut Counts) {
         rows.rejected += rejects.len() as u64;
         for staged in rejects {
             let reject = &staged.reject;
@@ -451,10 +479,5 @@ impl EpochWriter {
         if let Some(preview) = &mut self.preview {
             preview.rejects.entry(split).or_default().extend(rejects.iter().map(|r| (r.stage.clone(), r.reject.clone())));
         }
-        let name = self.split_names.get(split).map_or("", String::as_str);
-        if let Some(quarantine) = &mut self.quarantine {
-            quarantine.add(&self.run_id, name, rejects)?;
-        }
-        Ok(())
     }
 }

@@ -90,7 +90,8 @@ async fn a_full_disk_fails_the_run_and_the_next_one_heals() {
 async fn many_rows_are_saved_beside_the_sinks_or_not_at_all() {
     let world = World::new(vec![("a", vec![Step::Rows((0..10_000).collect())])]);
     let nothing = || assert!(world.stored().is_empty() && world.store.last_epoch().unwrap().is_none());
-    world.shelf.lock().unwrap().prepare_fails = Some((1, full()));
+    // Beside the rows that follow, and once more by itself.
+    world.shelf.lock().unwrap().prepare_fails = Some((2, full()));
     let record = world.run().await;
     assert_eq!((record.status, record.error.unwrap().message.as_str()), (RunStatus::Failed, "the disk is full"));
     nothing();
@@ -261,7 +262,8 @@ async fn rows_that_cannot_be_made_durable_fail_their_split_alone() {
 async fn a_prefix_that_could_not_be_stored_is_not_followed_by_the_rest() {
     let mut world = World::new(vec![("a", vec![Step::Rows(vec![1, 2]), Step::Rows(vec![3])])]);
     (world.settings.epoch_rows, world.settings.most_epoch_rows) = (2, 2);
-    world.shelf.lock().unwrap().prepare_fails = Some((1, StageError::split(Category::Storage, "this file is locked")));
+    // Beside the rows that follow, and once more by itself.
+    world.shelf.lock().unwrap().prepare_fails = Some((2, StageError::split(Category::Storage, "this file is locked")));
     let record = world.run().await;
     assert_eq!(record.splits[0].status, SplitStatus::Failed);
     assert!(world.stored().is_empty());

@@ -246,8 +246,12 @@ pub(super) struct ShelfState {
     pub(super) prepared: BTreeMap<Epoch, Vec<String>>,
     /// Rows of this series cannot be written.
     pub(super) refuses: Option<String>,
+    /// So long takes each prepare.
+    pub(super) prepare_takes: Duration,
     /// The next so many prepares fail with this.
     pub(super) prepare_fails: Option<(u32, StageError)>,
+    /// After so many prepares, so many fail with this.
+    pub(super) prepares_before_fault: Option<(u32, u32, StageError)>,
     /// Epochs with rows of this series cannot be prepared.
     pub(super) jams: Option<String>,
     /// The next so many aborts cannot take back what was prepared.
@@ -321,7 +325,20 @@ impl Sink for Shelf {
         Ok(())
     }
     async fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
+        let takes = self.state.lock().unwrap().prepare_takes;
+        if takes > Duration::ZERO {
+            tokio::time::sleep(takes).await;
+        }
         let mut state = self.state.lock().unwrap();
+        match state.prepares_before_fault.take() {
+            Some((0, 1, error)) => return Err(error),
+            Some((0, times, error)) => {
+                state.prepares_before_fault = Some((0, times - 1, error.clone()));
+                return Err(error);
+            }
+            Some((before, times, error)) => state.prepares_before_fault = Some((before - 1, times, error)),
+            None => {}
+        }
         if let Some((times, error)) = state.prepare_fails.take() {
             if times > 1 {
                 state.prepare_fails = Some((times - 1, error.clone()));

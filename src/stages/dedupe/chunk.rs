@@ -22,8 +22,7 @@ const CHECKSUM: usize = 4;
 /// Times and the fingerprints of their rows, by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
-    times: Vec<i64>,
-    prints: Vec<u64>,
+    entries: Vec<(i64, u64)>,
 }
 
 impl Chunk {
@@ -31,56 +30,57 @@ impl Chunk {
     #[inline]
     pub(super) fn find(&self, time: i64) -> Result<usize, usize> {
         // Rows usually come in the order of time.
-        match self.times.last() {
-            Some(last) if *last >= time => self.times.binary_search(&time),
-            _ => Err(self.times.len()),
+        match self.entries.last() {
+            Some((last, _)) if *last >= time => self.entries.binary_search_by_key(&time, |(time, _)| *time),
+            _ => Err(self.entries.len()),
         }
     }
 
     /// The fingerprint at a place that `find` answered.
     pub(super) fn print_mut(&mut self, place: usize) -> Option<&mut u64> {
-        self.prints.get_mut(place)
+        self.entries.get_mut(place).map(|(_, print)| print)
     }
 
     /// How many times there are.
     pub(super) fn len(&self) -> usize {
-        self.times.len()
+        self.entries.len()
     }
 
     /// The times and their fingerprints, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i64, u64)> {
-        self.times.iter().copied().zip(self.prints.iter().copied())
+        self.entries.iter().copied()
     }
 
     /// Adds a time at the place that `find` answered.
     #[inline]
     pub(super) fn insert(&mut self, place: usize, time: i64, print: u64) {
-        self.times.insert(place, time);
-        self.prints.insert(place, print);
+        self.entries.insert(place, (time, print));
     }
 
     /// About how many bytes of memory it takes.
     pub(super) fn weight(&self) -> usize {
-        (self.times.capacity() + self.prints.capacity()) * 8
+        self.entries.capacity() * size_of::<(i64, u64)>()
     }
 
     /// The first and the last time.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
-        self.times.first().copied().zip(self.times.last().copied())
+        let ((first, _), (last, _)) = self.entries.first().zip(self.entries.last())?;
+        Some((*first, *last))
     }
 
     /// The times, oldest first.
     pub(super) fn into_times(self) -> Vec<i64> {
-        self.times
+        self.entries.into_iter().map(|(time, _)| time).collect()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let step = self.distances().fold(0, gcd);
-        encode(self.times.first().copied(), step, self.distances().map(|distance| distance / step), &self.prints)
+        let step = self.distances().fold(0, |all, distance| if all == 1 { 1 } else { gcd(all, distance) });
+        let first = self.entries.first().map(|(time, _)| *time);
+        encode(first, step, self.distances().map(|distance| distance / step), self.entries.iter().map(|(_, print)| *print))
     }
 
     fn distances(&self) -> impl Iterator<Item = u64> {
-        self.times.array_windows().map(|[a, b]| b.abs_diff(*a))
+        self.entries.array_windows().map(|[(a, _), (b, _)]| b.abs_diff(*a))
     }
 
     /// Reads what `encode` wrote; `Err` says what is wrong with anything else.
@@ -103,33 +103,32 @@ impl Chunk {
         if count > rest.len() / 8 {
             return Err("it claims too many times");
         }
-        let mut chunk = Self { times: Vec::with_capacity(count), prints: Vec::with_capacity(count) };
+        let mut entries: Vec<(i64, u64)> = Vec::with_capacity(count);
         if count > 0 {
-            chunk.times.push(i64::from_le_bytes(take(&mut rest)?));
+            entries.push((i64::from_le_bytes(take(&mut rest)?), 0));
         }
         let step = if count > 1 { take_varint(&mut rest)? } else { 0 };
-        while let Some(last) = chunk.times.last().filter(|_| chunk.times.len() < count) {
+        while let Some((last, _)) = entries.last().filter(|_| entries.len() < count) {
             let distance = take_varint(&mut rest)?.checked_mul(step).filter(|distance| *distance > 0);
             let next = distance.and_then(|distance| last.checked_add_unsigned(distance)).ok_or("its times are out of order")?;
-            chunk.times.push(next);
+            entries.push((next, 0));
         }
-        for _ in 0..count {
-            chunk.prints.push(u64::from_le_bytes(take(&mut rest)?));
+        for (_, print) in &mut entries {
+            *print = u64::from_le_bytes(take(&mut rest)?);
         }
-        if rest.is_empty() { Ok(chunk) } else { Err("it has bytes to spare") }
+        if rest.is_empty() { Ok(Self { entries }) } else { Err("it has bytes to spare") }
     }
 }
 
 impl FromIterator<(i64, u64)> for Chunk {
     /// From times in their order.
     fn from_iter<I: IntoIterator<Item = (i64, u64)>>(entries: I) -> Self {
-        let (times, prints) = entries.into_iter().unzip();
-        Self { times, prints }
+        Self { entries: entries.into_iter().collect() }
     }
 }
 
 /// A chunk of `prints`, the first of which has the time `first`; `distances` are those between the times, in steps.
-pub(super) fn encode(first: Option<i64>, step: u64, distances: impl Iterator<Item = u64>, prints: &[u64]) -> Vec<u8> {
+pub(super) fn encode(first: Option<i64>, step: u64, distances: impl Iterator<Item = u64>, prints: impl ExactSizeIterator<Item = u64>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(prints.len() * 9 + 32);
     bytes.push(VERSION);
     varint(prints.len() as u64, &mut bytes);
@@ -231,7 +230,7 @@ mod tests {
         fuzz.run(made, |content| {
             let _ = Chunk::decode(content);
             let Ok(read) = Chunk::decode_content(content) else { return false };
-            assert!(read.times.is_sorted_by(|a, b| a < b) && read.times.len() * 8 <= content.len());
+            assert!(read.entries.is_sorted_by(|a, b| a.0 < b.0) && read.len() * 8 <= content.len());
             assert_eq!(Chunk::decode(&read.encode()).as_ref(), Ok(&read));
             true
         });
@@ -298,8 +297,7 @@ mod tests {
                 assert!(chunk.find(*known).is_ok());
             }
         }
-        assert_eq!(chunk.times, model.keys().copied().collect::<Vec<_>>());
-        assert_eq!(chunk.prints, model.values().copied().collect::<Vec<_>>());
+        assert!(chunk.iter().eq(model));
         assert_eq!(chunk.span(), Some((-3, 10)));
     }
 
@@ -329,8 +327,7 @@ mod tests {
                 *first = VERSION;
             }
             if let Ok(chunk) = Chunk::decode_content(&bytes) {
-                prop_assert!(chunk.times.is_sorted_by(|a, b| a < b));
-                prop_assert_eq!(chunk.times.len(), chunk.prints.len());
+                prop_assert!(chunk.entries.is_sorted_by(|a, b| a.0 < b.0));
             }
         }
 
@@ -341,7 +338,7 @@ mod tests {
             let place = place.index(bytes.len());
             bytes[place] = byte;
             if let Ok(chunk) = Chunk::decode_content(&bytes) {
-                prop_assert!(chunk.times.is_sorted_by(|a, b| a < b));
+                prop_assert!(chunk.entries.is_sorted_by(|a, b| a.0 < b.0));
             }
         }
     }

@@ -19,12 +19,14 @@ struct Entry {
 #[derive(Default)]
 pub(super) struct Keyed {
     overlay: HashMap<Vec<u8>, u64>,
+    /// Those of an epoch before it that is being stored.
+    sealed: HashMap<Vec<u8>, u64>,
     batch: Vec<Entry>,
 }
 
 impl Layout for Keyed {
     fn locate(&mut self, _: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
-        let entry = |key: &[u8]| Entry { key: key.to_vec(), print: self.overlay.get(key).copied(), changed: false };
+        let entry = |key: &[u8]| Entry { key: key.to_vec(), print: self.overlay.get(key).or_else(|| self.sealed.get(key)).copied(), changed: false };
         self.batch = prepared.keys().map(entry).collect();
         let asked: Vec<Vec<u8>> = self.batch.iter().filter(|entry| entry.print.is_none()).map(|entry| entry.key.clone()).collect();
         if !asked.is_empty() {
@@ -66,12 +68,16 @@ impl Layout for Keyed {
         DedupeChanges { keyed, ..DedupeChanges::default() }
     }
 
+    fn seal(&mut self) {
+        self.sealed = std::mem::take(&mut self.overlay);
+    }
+
     fn committed(&mut self) {
-        self.overlay = HashMap::new();
+        self.sealed = HashMap::new();
     }
 
     fn abort(&mut self) {
-        self.overlay = HashMap::new();
+        (self.overlay, self.sealed) = (HashMap::new(), HashMap::new());
         self.batch.clear();
     }
 }

@@ -96,9 +96,9 @@ impl Grid {
         let places: Vec<usize> = self.places().collect();
         let distances = || places.array_windows().map(|[a, b]| (b - a) as u64);
         let common = distances().fold(0, |all, distance| if all == 1 { 1 } else { gcd(all, distance) });
-        let prints: Vec<u64> = places.iter().map(|place| self.prints[*place]).collect();
+        let prints = places.iter().map(|place| self.prints[*place]);
         let first = places.first().map(|place| self.first + (*place as u64 * self.step).cast_signed());
-        encode(first, common * self.step, distances().map(|distance| if common == 1 { distance } else { distance / common }), &prints)
+        encode(first, common * self.step, distances().map(|distance| if common == 1 { distance } else { distance / common }), prints)
     }
 }
 

@@ -44,10 +44,13 @@ pub(super) trait Layout {
     /// What the open epoch changes.
     fn changes(&self) -> DedupeChanges;
 
-    /// The store holds what the open epoch changed.
+    /// What the open epoch changed is about to be stored: a new one begins, for which it is known.
+    fn seal(&mut self);
+
+    /// The store holds what was sealed.
     fn committed(&mut self);
 
-    /// What the open epoch changed is forgotten; what the store holds is the truth, whatever that is.
+    /// What was sealed and what the open epoch changed is forgotten; what the store holds is the truth, whatever that is.
     fn abort(&mut self);
 }
 

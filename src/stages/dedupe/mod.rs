@@ -153,6 +153,8 @@ pub struct Deduper {
     plan: DedupePlan,
     store: Arc<dyn Store>,
     kind: Kind,
+    /// What an epoch before the open one changed is being stored.
+    sealed: bool,
 }
 
 impl Deduper {
@@ -162,7 +164,7 @@ impl Deduper {
     /// When the store cannot be read.
     pub fn new(plan: DedupePlan, store: Arc<dyn Store>) -> Result<Self, StageError> {
         let kind = Kind::of(&plan);
-        Ok(Self { plan, store, kind })
+        Ok(Self { plan, store, kind, sealed: false })
     }
 
     /// Sorts the rows of a batch; new keys are known from now on.
@@ -176,7 +178,7 @@ impl Deduper {
 
     /// As [`Deduper::apply`], with what [`DedupePlan::prepare`] made of this batch.
     pub(crate) fn apply_prepared(&mut self, batch: &RecordBatch, prepared: &Prepared) -> Result<Deduped, StageError> {
-        let Self { plan: DedupePlan(plan), store, kind } = self;
+        let Self { plan: DedupePlan(plan), store, kind, .. } = self;
         match kind {
             Kind::Series(layout) => apply(plan, layout, &**store, batch, prepared),
             Kind::Keyed(layout) => apply(plan, layout, &**store, batch, prepared),
@@ -193,13 +195,24 @@ impl Deduper {
         self.layout().changes()
     }
 
-    /// The store holds what [`Deduper::changes`] said: a new epoch begins.
+    /// What [`Deduper::changes`] said is about to be stored, and counts as known: a new epoch begins beside it, until it is committed or both are
+    /// given up.
+    pub(crate) fn seal(&mut self) {
+        self.sealed = true;
+        self.layout_mut().seal();
+    }
+
+    /// The store holds what [`Deduper::changes`] said: a new epoch begins, unless it began when that was sealed.
     pub fn committed(&mut self) {
+        if !std::mem::take(&mut self.sealed) {
+            self.layout_mut().seal();
+        }
         self.layout_mut().committed();
     }
 
     /// What the store holds is the truth: a new epoch begins. Right also after a commit whose outcome is unknown.
     pub fn abort(&mut self) {
+        self.sealed = false;
         self.layout_mut().abort();
     }
 

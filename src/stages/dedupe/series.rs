@@ -30,8 +30,11 @@ const WIDEST: i64 = 30 * DAY;
 /// The width when the first batch does not tell: right for minutes and hours, bearable for the rest.
 const UNKNOWN: i64 = DAY;
 
-/// How many bytes of chunks are kept that the open epoch did not change.
-const CACHE: usize = 64 << 20;
+/// How many bytes of chunks are kept that no open epoch changed, and that rows came for not long ago.
+const CACHE: usize = 128 << 20;
+
+/// For more than the eighth part of these bytes, rows must have come within so many batches: the past of series that go on is not asked for again.
+const RECENT: u64 = 200;
 
 /// What a slot takes besides the times.
 const OVERHEAD: usize = 160;
@@ -44,6 +47,8 @@ struct Slot {
     known: Known,
     /// Changed in the open epoch.
     changed: bool,
+    /// Changed in one before it that is being stored.
+    sealed: bool,
     /// The batch that used it last.
     used: u64,
     /// What it counted in `Series::clean`.
@@ -51,6 +56,11 @@ struct Slot {
 }
 
 impl Slot {
+    /// Does the store hold it as it is?
+    fn is_clean(&self) -> bool {
+        !self.changed && !self.sealed
+    }
+
     fn weigh(&mut self) -> usize {
         self.weight = self.known.weight() + OVERHEAD;
         self.weight
@@ -69,10 +79,13 @@ pub(super) struct Series {
     index: Map<(u32, i64), u32>,
     slots: Vec<Slot>,
     changed: Vec<u32>,
+    sealed: Vec<u32>,
     /// The weight of all slots that are not changed, and how much of it is too much.
     clean: usize,
     cache: usize,
     batch: u64,
+    /// The batch at which it was last looked for what is not recent.
+    looked_at: u64,
 }
 
 impl Default for Series {
@@ -92,9 +105,11 @@ impl Series {
             index: Map::default(),
             slots: Vec::new(),
             changed: Vec::new(),
+            sealed: Vec::new(),
             clean: 0,
             cache,
             batch: 0,
+            looked_at: 0,
         }
     }
 
@@ -157,7 +172,7 @@ impl Series {
         let slots = std::mem::take(&mut self.slots);
         self.ids = Map::default();
         self.index = Map::default();
-        self.changed = Vec::new();
+        (self.changed, self.sealed) = (Vec::new(), Vec::new());
         self.recent.clear();
         self.clean = 0;
         for mut slot in slots.into_iter().filter(keep) {
@@ -173,19 +188,32 @@ impl Series {
             self.index.insert((slot.series, slot.number), place);
             if slot.changed {
                 self.changed.push(place);
-            } else {
+            }
+            if slot.sealed {
+                self.sealed.push(place);
+            }
+            if slot.is_clean() {
                 self.clean += slot.weight;
             }
             self.slots.push(slot);
         }
     }
 
-    /// Keeps the cache in its bounds: drops what was not used for longest, down to the half.
+    /// Keeps the cache in its bounds: drops what was not used for long, or for longest, down to the half.
     fn trim(&mut self) {
+        let few = self.cache / 8;
+        // To look at all of them takes a while, too: not at each batch.
+        if self.clean > few && self.batch >= self.looked_at.saturating_add(RECENT / 4) {
+            self.looked_at = self.batch;
+            let recent = self.batch.saturating_sub(RECENT);
+            if self.slots.iter().any(|slot| slot.is_clean() && slot.used < recent) {
+                self.retain(|slot| !slot.is_clean() || slot.used >= recent);
+            }
+        }
         if self.clean <= self.cache {
             return;
         }
-        let mut clean: Vec<(u64, usize)> = self.slots.iter().filter(|slot| !slot.changed).map(|slot| (slot.used, slot.weight)).collect();
+        let mut clean: Vec<(u64, usize)> = self.slots.iter().filter(|slot| slot.is_clean()).map(|slot| (slot.used, slot.weight)).collect();
         clean.sort_unstable_by(|a, b| b.cmp(a));
         let mut kept = 0;
         let first_dropped = clean.iter().find(|(_, weight)| {
@@ -193,7 +221,7 @@ impl Series {
             kept > self.cache / 2
         });
         let oldest = first_dropped.map_or(0, |(used, _)| *used);
-        self.retain(|slot| slot.changed || slot.used > oldest);
+        self.retain(|slot| !slot.is_clean() || slot.used > oldest);
     }
 }
 
@@ -249,7 +277,7 @@ impl Layout for Series {
             for ((series, number), chunk) in wanted.into_iter().zip(loaded) {
                 let within = stretch(number, width);
                 let known = Known::of(chunk, within);
-                let mut slot = Slot { series, number, within, known, changed: false, used: self.batch, weight: 0 };
+                let mut slot = Slot { series, number, within, known, changed: false, sealed: false, used: self.batch, weight: 0 };
                 self.clean += slot.weigh();
                 self.slots.push(slot);
             }
@@ -264,8 +292,8 @@ impl Layout for Series {
         slot.used = self.batch;
         let seen = slot.known.put(time, print, replace, slot.within);
         if !slot.changed && (seen == Seen::New || (seen == Seen::Other && replace)) {
+            self.clean -= if slot.sealed { 0 } else { slot.weight };
             slot.changed = true;
-            self.clean -= slot.weight;
             self.changed.push(place);
         }
         seen
@@ -288,19 +316,29 @@ impl Layout for Series {
         DedupeChanges { chunks, keyed: Vec::new(), meta }
     }
 
+    fn seal(&mut self) {
+        self.sealed = std::mem::take(&mut self.changed);
+        for place in &self.sealed {
+            let slot = &mut self.slots[*place as usize];
+            (slot.changed, slot.sealed) = (false, true);
+        }
+    }
+
     fn committed(&mut self) {
-        self.width_stored |= !self.changed.is_empty();
-        for place in std::mem::take(&mut self.changed) {
+        self.width_stored |= !self.sealed.is_empty();
+        for place in std::mem::take(&mut self.sealed) {
             let slot = &mut self.slots[place as usize];
-            slot.changed = false;
-            self.clean += slot.weigh();
+            slot.sealed = false;
+            if !slot.changed {
+                self.clean += slot.weigh();
+            }
         }
         self.trim();
     }
 
     fn abort(&mut self) {
         if self.width_stored {
-            self.retain(|slot| !slot.changed);
+            self.retain(Slot::is_clean);
         } else {
             // Chunks of another width are other chunks; and it may have been stored after all.
             self.width = None;
