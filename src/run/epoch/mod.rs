@@ -14,7 +14,8 @@ use pipeline_contract::{Category, Clock, Epoch, Op, Position, Records, Recovery,
 use serde_json::Value;
 
 use super::Settings;
-use super::quarantine::{Line, Quarantine, StagedReject};
+use super::quarantine::Quarantine;
+use super::rejects::{Rejects, StagedReject};
 use super::worker::Chunk;
 use crate::stages::dedupe::Deduper;
 use crate::state::{ChunkKey, Counts, RejectHash, Store};
@@ -408,13 +409,12 @@ impl EpochWriter {
             };
             outcome.rows.duplicates += deduped.duplicates;
             outcome.rows.conflicts += deduped.conflicts;
-            let rejects: Vec<_> = deduped.rejects.into_iter().map(|reject| StagedReject { stage: "dedupe".to_owned(), reject, line: None }).collect();
             if self.fail_on_reject
-                && let Some(first) = rejects.first()
+                && let Some(first) = deduped.rejects.first()
             {
-                return Err(reject_fails(&first.reject));
+                return Err(reject_fails(first));
             }
-            self.reject(item.split, &rejects, &mut outcome.rows)?;
+            self.reject(item.split, &Rejects::of("dedupe", deduped.rejects), &mut outcome.rows)?;
             self.write(item.split, &deduped.append, Op::Append, &mut outcome.rows).await?;
             self.write(item.split, &deduped.replace, Op::Replace, &mut outcome.rows).await?;
             if deduped.stored.num_rows() > 0 {
@@ -441,19 +441,22 @@ impl EpochWriter {
         Ok(())
     }
 
-    fn reject(&mut self, split: usize, rejects: &[StagedReject], rows: &mut Counts) -> Result<(), StageError> {
+    fn reject(&mut self, split: usize, rejects: &Rejects, rows: &mut Counts) -> Result<(), StageError> {
+        if rejects.len() == 0 {
+            return Ok(());
+        }
         rows.rejected += rejects.len() as u64;
-        for staged in rejects {
-            let reject = &staged.reject;
-            let row = || staged.line.as_ref().map_or_else(|| reject.row.to_string().into(), Line::shown);
-            tracing::debug!(stage = %staged.stage, rule = %reject.rule, message = %reject.message, row = %row(), "row rejected");
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            for StagedReject { stage, reject } in rejects.iter() {
+                tracing::debug!(%stage, rule = %reject.rule, message = %reject.message, row = %reject.row, "row rejected");
+            }
         }
         if let Some(preview) = &mut self.preview {
-            preview.rejects.entry(split).or_default().extend(rejects.iter().map(|r| (r.stage.clone(), r.reject.clone())));
+            preview.rejects.entry(split).or_default().extend(rejects.iter().map(|staged| (staged.stage, staged.reject)));
         }
         let name = self.split_names.get(split).map_or("", String::as_str);
         if let Some(quarantine) = &mut self.quarantine {
-            quarantine.add(&self.run_id, name, rejects)?;
+            quarantine.add(&rejects.lines(&self.run_id, name))?;
         }
         Ok(())
     }
