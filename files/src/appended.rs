@@ -1,6 +1,7 @@
 //! Bytes that are to be appended to a file, in the pieces in which they came.
 
 use std::io::Read;
+use std::sync::Arc;
 
 /// Smaller pieces are put together.
 const SMALL: usize = 64 << 10;
@@ -8,7 +9,7 @@ const SMALL: usize = 64 << 10;
 /// Bytes in pieces: they are not copied into one.
 #[derive(Default)]
 pub(crate) struct Appended {
-    pieces: Vec<Vec<u8>>,
+    pieces: Vec<Arc<Vec<u8>>>,
     len: u64,
 }
 
@@ -16,11 +17,20 @@ impl Appended {
     /// Adds bytes at the end.
     pub(crate) fn push(&mut self, bytes: Vec<u8>) {
         self.len += bytes.len() as u64;
-        match self.pieces.last_mut() {
-            Some(last) if last.len() + bytes.len() <= SMALL => last.extend_from_slice(&bytes),
-            _ if bytes.is_empty() => {}
-            _ => self.pieces.push(bytes),
+        match self.pieces.last_mut().filter(|last| last.len() + bytes.len() <= SMALL).and_then(Arc::get_mut) {
+            Some(last) => last.extend_from_slice(&bytes),
+            None if bytes.is_empty() => {}
+            None => self.pieces.push(Arc::new(bytes)),
         }
+    }
+
+    /// Adds bytes that others have as well.
+    pub(crate) fn push_shared(&mut self, bytes: &Arc<Vec<u8>>) {
+        if bytes.len() <= SMALL {
+            return self.push(bytes.to_vec());
+        }
+        self.len += bytes.len() as u64;
+        self.pieces.push(Arc::clone(bytes));
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -32,7 +42,7 @@ impl Appended {
     }
 
     /// The pieces, in order.
-    pub(crate) fn pieces(&self) -> &[Vec<u8>] {
+    pub(crate) fn pieces(&self) -> &[Arc<Vec<u8>>] {
         &self.pieces
     }
 
@@ -43,7 +53,7 @@ impl Appended {
 }
 
 struct Reader<'a> {
-    rest: &'a [Vec<u8>],
+    rest: &'a [Arc<Vec<u8>>],
     at: usize,
 }
 
@@ -71,11 +81,19 @@ mod tests {
     fn pieces_are_read_as_they_were_pushed() {
         let mut appended = Appended::default();
         let mut all = Vec::new();
+        let shared = [(b'h', 7), (b'i', SMALL + 1), (b'j', 2)].map(|(sign, len)| Arc::new(vec![sign; len]));
         for (sign, len) in [(b'a', 0), (b'b', 3), (b'c', SMALL - 3), (b'd', 1), (b'e', SMALL), (b'f', 0), (b'g', 5)] {
             appended.push(vec![sign; len]);
             all.extend(vec![sign; len]);
         }
-        assert_eq!((appended.pieces().len(), appended.len()), (4, all.len() as u64));
+        for bytes in &shared {
+            appended.push_shared(bytes);
+            all.extend_from_slice(bytes);
+        }
+        appended.push(vec![b'k']);
+        all.push(b'k');
+        assert_eq!((appended.pieces().len(), appended.len()), (6, all.len() as u64));
+        assert!(Arc::ptr_eq(&appended.pieces()[4], &shared[1]) && shared[0].len() == 7);
         let mut read = Vec::new();
         appended.reader().read_to_end(&mut read).unwrap();
         assert_eq!(read, all);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Cursor, Read, Write};
 use std::mem;
+use std::sync::Arc;
 
 use pipeline_contract::{DiskFile, Epoch, Recovery, SinkContext, SinkState, StageError, Stamp};
 use xxhash_rust::xxh3::xxh3_64;
@@ -166,6 +167,15 @@ impl FileSet {
     /// As [`FileSet::check`].
     pub fn append(&mut self, path: &str, header: &[u8], bytes: impl Into<Vec<u8>>) -> Result<(), StageError> {
         self.change(path, header)?.appended.push(bytes.into());
+        Ok(())
+    }
+
+    /// As [`FileSet::append`], of bytes that the caller keeps as well: where they are many, they are in memory once.
+    ///
+    /// # Errors
+    /// As [`FileSet::check`].
+    pub fn append_shared(&mut self, path: &str, header: &[u8], bytes: &Arc<Vec<u8>>) -> Result<(), StageError> {
+        self.change(path, header)?.appended.push_shared(bytes);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod kept;
 mod parts;
 mod ports;
 mod quarantine;
+mod rejects;
 mod replay;
 mod schedule;
 #[cfg(test)]

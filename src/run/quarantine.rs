@@ -1,6 +1,5 @@
 //! Rejects as JSON Lines, in the same epoch as the rows that passed, each (split, stage, rule, row) once and not at every run.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,13 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::kept::Kept;
+use super::rejects::{LONGEST_LINE, Lines, StagedReject};
 use crate::state::{RejectHash, Store};
 
 /// The quarantine's name among a pipeline's sinks.
 pub const QUARANTINE: &str = "quarantine";
-
-/// The longest line that is written and read back, in bytes.
-pub(crate) const LONGEST_LINE: u64 = 64 << 20;
 
 /// One line of a quarantine file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,17 +46,9 @@ impl StoredReject {
 }
 
 impl StoredReject {
-    fn of(run: &str, split: &str, staged: &StagedReject) -> Self {
-        let Reject { row, rule, message } = staged.reject.clone();
-        Self { row, rule, message, run: run.to_owned(), split: split.to_owned(), stage: staged.stage.clone() }
-    }
-
-    /// Without its row, which would make the whole file unreadable. Rows that differ stay apart.
-    fn shortened(&self, bytes: usize) -> Self {
-        let row = Value::String(format!("left out, as it makes a line of {bytes} bytes: {:032x}", self.hash()));
-        let cut = |text: &str| text.chars().take(1000).collect::<String>();
-        let Self { rule, message, run, split, stage, .. } = self;
-        Self { row, rule: cut(rule), message: cut(message), run: cut(run), split: cut(split), stage: cut(stage) }
+    /// As it was when it was rejected.
+    pub(super) fn staged(self) -> StagedReject {
+        StagedReject { stage: self.stage, reject: Reject { row: self.row, rule: self.rule, message: self.message } }
     }
 
     /// The tick of the run that rejected it, which is part of the run's id.
@@ -70,62 +59,17 @@ impl StoredReject {
     }
 }
 
-/// A reject and the stage that it failed at: `source`, `transforms.N`, `validate` or `dedupe`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct StagedReject {
-    pub(crate) stage: String,
-    pub(crate) reject: Reject,
-    /// What the quarantine keeps of it, once that is made: then the row is nowhere else.
-    pub(crate) line: Option<Line>,
-}
-
-/// A reject as the line that the quarantine keeps of it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Line {
-    hash: RejectHash,
-    bytes: Vec<u8>,
-}
-
-impl Line {
-    /// The same as of a [`StoredReject`], without making one; `None` when it is longer than a line may be.
-    pub(crate) fn of(run: &str, split: &str, stage: &str, reject: &Reject) -> Option<Self> {
-        let json = |bytes: &mut Vec<u8>, text: &str| serde_json::to_writer(bytes, text).ok();
-        let row = serde_json::to_vec(&reject.row).ok()?;
-        let mut bytes = Vec::with_capacity(row.len() + reject.message.len() + split.len() + run.len() + 100);
-        bytes.push(b'[');
-        for part in [split, stage, &reject.rule] {
-            json(&mut bytes, part)?;
-            bytes.push(b',');
-        }
-        bytes.extend_from_slice(&row);
-        bytes.push(b']');
-        let hash = xxhash_rust::xxh3::xxh3_128(&bytes);
-        bytes.clear();
-        bytes.extend_from_slice(b"{\"row\":");
-        bytes.extend_from_slice(&row);
-        for (name, part) in [("rule", reject.rule.as_str()), ("message", &reject.message), ("run", run), ("split", split), ("stage", stage)] {
-            bytes.extend_from_slice(b",\"");
-            bytes.extend_from_slice(name.as_bytes());
-            bytes.extend_from_slice(b"\":");
-            json(&mut bytes, part)?;
-        }
-        bytes.extend_from_slice(b"}\n");
-        (bytes.len() as u64 <= LONGEST_LINE).then_some(Self { hash, bytes })
-    }
-
-    /// For messages.
-    pub(crate) fn shown(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.bytes.trim_ascii_end())
-    }
-}
-
 /// The quarantine of one pipeline at work.
 pub(crate) struct Quarantine {
     path: PathBuf,
+    /// The path as records name it.
+    name: String,
     files: FileSet,
     store: Arc<dyn Store>,
+    /// The rejects of the open epoch, in order, and ...
     added: Vec<RejectHash>,
-    seen: HashSet<RejectHash>,
+    /// ... to be looked up.
+    seen: HashSet<RejectHash, foldhash::fast::RandomState>,
     kept: Kept,
     /// For how long rejects are kept; `None` for ever.
     keep: Option<Duration>,
@@ -137,7 +81,8 @@ pub(crate) struct Quarantine {
 impl Quarantine {
     pub(crate) fn new(path: PathBuf, cx: SinkContext, store: Arc<dyn Store>, keep: Option<Duration>) -> Self {
         let (files, clock) = (FileSet::new(&cx).renewing(), cx.ports.clock);
-        Self { path, files, store, added: Vec::new(), seen: HashSet::new(), kept: Kept::default(), keep, clock, forgotten: Arc::default() }
+        let (added, seen) = (Vec::new(), HashSet::default());
+        Self { name: slashed(&path), path, files, store, added, seen, kept: Kept::default(), keep, clock, forgotten: Arc::default() }
     }
 
     pub(crate) fn id(&self) -> &'static str {
@@ -151,28 +96,29 @@ impl Quarantine {
         self.files.recover(recovery, &[Root { dir, depth: 0 }])
     }
 
-    /// Adds the rejects of a split, of which those that are kept already are left out: the store is asked once for all of them.
-    pub(crate) fn add(&mut self, run: &str, split: &str, rejects: &[StagedReject]) -> Result<(), StageError> {
-        let made: Vec<Cow<'_, Line>> = rejects
-            .iter()
-            .map(|staged| match &staged.line {
-                Some(line) => Ok(Cow::Borrowed(line)),
-                None => line(run, split, staged).map(Cow::Owned),
-            })
-            .collect::<Result<_, StageError>>()?;
-        let maybe_known: Vec<RejectHash> =
-            made.iter().map(|line| line.hash).filter(|hash| !self.seen.contains(hash) && self.kept.may_hold(*hash)).collect();
+    /// Adds rejects, of which those that are kept already are left out: the store is asked once for all of them.
+    pub(crate) fn add(&mut self, lines: &Lines) -> Result<(), StageError> {
+        let hashes = lines.hashes();
+        let maybe_known: Vec<RejectHash> = hashes.iter().filter(|hash| self.kept.may_hold(**hash) && !self.seen.contains(*hash)).copied().collect();
         let known = if maybe_known.is_empty() { Vec::new() } else { self.kept.look_up(&maybe_known, &*self.store)? };
         let mut known = maybe_known.into_iter().zip(known).peekable();
-        for line in made {
+        let (before, mut is_new) = (self.added.len(), Vec::with_capacity(hashes.len()));
+        for hash in hashes {
             // In the same order, and each that was asked for once.
-            if known.next_if(|(hash, _)| *hash == line.hash).is_some_and(|(_, kept)| kept.is_some()) || !self.seen.insert(line.hash) {
-                continue;
-            }
-            self.files.append(&slashed(&self.path), b"", line.bytes.as_slice())?;
-            self.added.push(line.hash);
+            let is_kept = known.next_if(|(asked, _)| asked == hash).is_some_and(|(_, kept)| kept.is_some());
+            let new = !is_kept && self.seen.insert(*hash);
+            self.added.extend(new.then_some(*hash));
+            is_new.push(new);
         }
-        Ok(())
+        match self.added.len() - before {
+            0 => Ok(()),
+            all if all == hashes.len() => self.files.append_shared(&self.name, b"", lines.bytes()),
+            _ => {
+                let mut new = Vec::with_capacity(lines.bytes().len());
+                lines.iter().zip(&is_new).filter(|(_, is_new)| **is_new).for_each(|(line, _)| new.extend_from_slice(line));
+                self.files.append(&self.name, b"", new)
+            }
+        }
     }
 
     /// The run is over: what is only a cache is let go.
@@ -202,7 +148,7 @@ impl Quarantine {
         let Some(keep) = self.keep.and_then(|keep| chrono::Duration::from_std(keep).ok()) else { return Ok(()) };
         let now = self.clock.now();
         let (Some(oldest), Some(limit)) = (now.checked_sub_signed(keep + keep / 10), now.checked_sub_signed(keep)) else { return Ok(()) };
-        let path = slashed(&self.path);
+        let path = self.name.clone();
         let mut first = Vec::new();
         let content = self.files.content(&path, b"")?;
         BufReader::new(content.take(LONGEST_LINE)).read_until(b'\n', &mut first).map_err(|error| pipeline_files::io_error("read", &path, &error))?;
@@ -235,17 +181,6 @@ impl Quarantine {
         self.seen.clear();
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
-}
-
-fn line(run: &str, split: &str, staged: &StagedReject) -> Result<Line, StageError> {
-    if let Some(line) = Line::of(run, split, &staged.stage, &staged.reject) {
-        return Ok(line);
-    }
-    let whole = StoredReject::of(run, split, staged);
-    let length = serde_json::to_vec(&whole).map_or(0, |line| line.len() + 1);
-    let short = whole.shortened(length);
-    let reject = Reject { row: short.row, rule: short.rule, message: short.message };
-    Line::of(&short.run, &short.split, &short.stage, &reject).ok_or_else(|| StageError::developer("a reject cannot be written as JSON"))
 }
 
 fn parsed(line: &[u8]) -> Option<StoredReject> {
@@ -334,27 +269,6 @@ impl QuarantineFile<'_> {
                 }
                 Err(error) => return Err(fault(format!("this line is not a reject: {error}"))),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_line_is_what_its_reject_is_written_as(run in ".*", split in ".*", stage in ".*", rule in ".*", message in ".*", text in ".*", number in any::<f64>()) {
-            let reject = Reject::new(json!({ "b": text, "a": number, "c": null }), rule, message);
-            let stored = StoredReject::of(&run, &split, &StagedReject { stage: stage.clone(), reject: reject.clone(), line: None });
-            let line = Line::of(&run, &split, &stage, &reject).unwrap();
-            prop_assert_eq!(line.hash, stored.hash());
-            let mut written = serde_json::to_vec(&stored).unwrap();
-            written.push(b'\n');
-            prop_assert_eq!(line.bytes, written);
         }
     }
 }

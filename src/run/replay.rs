@@ -140,7 +140,7 @@ impl Engine {
         }
         let chunk = worker::replay(&self.route, &Split::new(reject.split.as_str()), &reject.stage, rows.batch)?;
         Ok(match chunk.rejects.first() {
-            Some(staged) => Again::Rejected(staged.reject.rule.clone(), staged.reject.message.clone()),
+            Some(staged) => Again::Rejected(staged.reject.rule, staged.reject.message),
             None => Again::Passed(Box::new(chunk)),
         })
     }

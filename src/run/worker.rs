@@ -9,7 +9,7 @@ use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Spl
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::quarantine::{Line, StagedReject};
+use super::rejects::Rejects;
 use crate::stages::dedupe::{DedupePlan, Prepared};
 use crate::stages::validate::Validator;
 
@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
     pub(crate) batch: RecordBatch,
-    pub(crate) rejects: Vec<StagedReject>,
+    pub(crate) rejects: Rejects,
     /// Rows that the source brought, rejects included.
     pub(crate) read: u64,
     /// Rows that a transform left out without rejecting them.
@@ -72,11 +72,10 @@ impl Route {
     /// Does for rows and rejects what needs no knowledge of others, before their turn has come.
     fn prepare(&self, chunk: &mut Chunk, run: &RunContext, split: &Split) -> Result<(), StageError> {
         chunk.prepared = self.dedupe.as_ref().map(|plan| plan.prepare(&chunk.batch)).transpose()?;
-        for staged in chunk.rejects.iter_mut().filter(|_| self.keeps_rejects) {
-            staged.line = Line::of(&run.run_id, &split.id, &staged.stage, &staged.reject);
-            if staged.line.is_some() {
-                staged.reject.row = serde_json::Value::Null;
-            }
+        if self.keeps_rejects {
+            chunk.rejects.keep_lines(&run.run_id, &split.id);
+        } else {
+            chunk.rejects.take_apart();
         }
         Ok(())
     }
@@ -270,7 +269,7 @@ impl Stages {
 
     fn apply(&mut self, batch: RecordBatch, rejects: Vec<Reject>) -> Result<Chunk, StageError> {
         let read = count(batch.num_rows() + rejects.len());
-        let mut chunk = Chunk { batch, rejects: staged("source", rejects).collect(), read, filtered: 0, position: None, prepared: None };
+        let mut chunk = Chunk { batch, rejects: Rejects::of("source", rejects), read, filtered: 0, position: None, prepared: None };
         self.apply_from(0, &mut chunk)?;
         Ok(chunk)
     }
@@ -282,12 +281,14 @@ impl Stages {
             let applied = transform.apply(chunk.batch.clone())?;
             chunk.filtered += count(before.saturating_sub(applied.batch.num_rows() + applied.rejects.len()));
             chunk.batch = applied.batch;
-            chunk.rejects.extend(staged(&format!("transforms.{place}"), applied.rejects));
+            chunk.rejects.add(&format!("transforms.{place}"), applied.rejects);
         }
         if let Some(validator) = &self.validator {
-            let applied = validator.apply(&chunk.batch)?;
-            chunk.batch = applied.batch;
-            chunk.rejects.extend(staged("validate", applied.rejects));
+            let parted = validator.part(&chunk.batch)?;
+            chunk.batch = parted.batch;
+            if let Some(rejected) = parted.rejected {
+                chunk.rejects.add_rows("validate", rejected);
+            }
         }
         Ok(())
     }
@@ -299,7 +300,7 @@ impl Stages {
             let Some(last) = self.transforms.get_mut(place).map(|t| t.finish()).transpose()?.flatten() else { continue };
             let mut chunk = Chunk {
                 batch: last.batch,
-                rejects: staged(&format!("transforms.{place}"), last.rejects).collect(),
+                rejects: Rejects::of(&format!("transforms.{place}"), last.rejects),
                 read: 0,
                 filtered: 0,
                 position: None,
@@ -311,7 +312,7 @@ impl Stages {
                 Some(mut before) => {
                     before.batch = pipeline_contract::arrow::select::concat::concat_batches(chunk.batch.schema_ref(), [&before.batch, &chunk.batch])
                         .map_err(|error| StageError::developer(format!("transforms brought unlike batches: {error}")))?;
-                    before.rejects.extend(chunk.rejects);
+                    before.rejects.append(chunk.rejects);
                     before.filtered += chunk.filtered;
                     before
                 }
@@ -319,11 +320,6 @@ impl Stages {
         }
         Ok(held)
     }
-}
-
-fn staged(stage: &str, rejects: Vec<Reject>) -> impl Iterator<Item = StagedReject> + use<> {
-    let stage = stage.to_owned();
-    rejects.into_iter().map(move |reject| StagedReject { stage: stage.clone(), reject, line: None })
 }
 
 fn count(rows: usize) -> u64 {
@@ -338,7 +334,7 @@ pub(crate) fn replay(route: &Route, split: &Split, stage: &str, batch: RecordBat
         None => stages.transforms.len(),
     };
     let read = count(batch.num_rows());
-    let mut chunk = Chunk { batch, rejects: Vec::new(), read, filtered: 0, position: None, prepared: None };
+    let mut chunk = Chunk { batch, rejects: Rejects::default(), read, filtered: 0, position: None, prepared: None };
     stages.apply_from(first, &mut chunk)?;
     if let Some(last) = stages.finish()? {
         return Err(StageError::developer(format!("a transform held {} rows back; rows cannot be replayed through it", last.batch.num_rows())));

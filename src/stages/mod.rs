@@ -3,6 +3,7 @@
 mod columns;
 pub mod dedupe;
 mod expression;
+pub(crate) mod rejected;
 pub mod transforms;
 pub mod validate;
 pub(crate) mod values;

@@ -1,5 +1,7 @@
 //! Cells in words, and words as cells.
 
+use std::fmt::{Display, Write};
+
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use pipeline_contract::arrow::Array;
 use pipeline_contract::arrow::array::cast::AsArray;
@@ -11,23 +13,50 @@ const SHOWN: usize = 40;
 
 /// A cell as messages show it.
 pub(crate) fn cell(column: &dyn Array, row: usize) -> String {
+    let mut text = String::new();
+    show(column, row, &mut text);
+    text
+}
+
+/// Adds a cell as messages show it.
+pub(crate) fn show(column: &dyn Array, row: usize, out: &mut String) {
     if column.is_null(row) {
-        return "null".to_owned();
+        return out.push_str("null");
     }
     match ColumnType::of(column.data_type()) {
-        Some(ColumnType::Boolean) => column.as_boolean().value(row).to_string(),
-        Some(ColumnType::Integer) => column.as_primitive::<Int64Type>().value(row).to_string(),
-        Some(ColumnType::Float) => float(column.as_primitive::<Float64Type>().value(row)),
-        Some(ColumnType::Text) => quoted(column.as_string::<i32>().value(row)),
-        Some(ColumnType::Timestamp) => timestamp(column.as_primitive::<TimestampMicrosecondType>().value(row)),
-        None => "?".to_owned(),
+        Some(ColumnType::Boolean) => out.push_str(if column.as_boolean().value(row) { "true" } else { "false" }),
+        Some(ColumnType::Integer) => add(out, column.as_primitive::<Int64Type>().value(row)),
+        Some(ColumnType::Float) => show_float(column.as_primitive::<Float64Type>().value(row), out),
+        Some(ColumnType::Text) => out.push_str(&quoted(column.as_string::<i32>().value(row))),
+        Some(ColumnType::Timestamp) => out.push_str(&timestamp(column.as_primitive::<TimestampMicrosecondType>().value(row))),
+        None => out.push('?'),
     }
+}
+
+/// Adds what can be shown; a text takes everything.
+pub(crate) fn add(out: &mut String, shown: impl Display) {
+    let _ = write!(out, "{shown}");
 }
 
 /// A float as people write it: whole ones without a point, very large and very small ones with an exponent.
 pub(crate) fn float(x: f64) -> String {
+    let mut text = String::new();
+    show_float(x, &mut text);
+    text
+}
+
+fn show_float(x: f64, out: &mut String) {
     let size = x.abs();
-    if size != 0.0 && !(1e-6..1e16).contains(&size) && x.is_finite() { format!("{x:e}") } else { format!("{x}") }
+    if (1e-5..1e16).contains(&size) {
+        // The same digits as the standard library has, in a fraction of the time.
+        let mut buffer = zmij::Buffer::new();
+        let text = buffer.format_finite(x);
+        out.push_str(text.strip_suffix(".0").unwrap_or(text));
+    } else if size != 0.0 && size < 1e-6 || size >= 1e16 && x.is_finite() {
+        add(out, format_args!("{x:e}"));
+    } else {
+        add(out, x);
+    }
 }
 
 /// An instant; the bare number where it is beyond the years that can be written.
@@ -82,14 +111,34 @@ pub(crate) fn read_boolean(text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn floats_read_as_people_write_them() {
-        for (x, text) in
-            [(-1.0, "-1"), (0.0, "0"), (0.1, "0.1"), (1e300, "1e300"), (1.5e-9, "1.5e-9"), (f64::NAN, "NaN"), (f64::NEG_INFINITY, "-inf")]
-        {
+        for (x, text) in [
+            (-1.0, "-1"),
+            (0.0, "0"),
+            (0.1, "0.1"),
+            (1e300, "1e300"),
+            (1.5e-9, "1.5e-9"),
+            (1e-6, "0.000001"),
+            (1e16, "1e16"),
+            (-0.0, "-0"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
             assert_eq!(float(x), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn floats_are_those_of_the_standard_library(x in prop_oneof![any::<f64>(), 1e-7..1e17, (any::<i32>(), 0..9).prop_map(|(n, e)| f64::from(n) / 10_f64.powi(e))]) {
+            let size = x.abs();
+            let large = size != 0.0 && !(1e-6..1e16).contains(&size) && x.is_finite();
+            prop_assert_eq!(float(x), if large { format!("{x:e}") } else { format!("{x}") });
         }
     }
 

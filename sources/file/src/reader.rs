@@ -9,7 +9,7 @@ use pipeline_contract::{Category, Position, Read, Reader, Reject, StageError, as
 use pipeline_files::io_error;
 use pipeline_files::threads::blocking;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::cell::shown;
 use crate::columns::Cells;
@@ -217,8 +217,10 @@ impl FileReader {
         let record = record.strip_suffix(b"\n").unwrap_or(record);
         let record = record.strip_suffix(b"\r").unwrap_or(record);
         let file = &self.opened.name;
-        let row = json!({ "file": file, "line": line, "text": shown(record, KEPT) });
-        self.rejects.push(Reject::new(row, fault.rule, format!("{file} line {line}: {}", fault.message)));
+        // Spelled out: `json!` would make each text twice.
+        let row = [("file", Value::from(file.as_str())), ("line", line.into()), ("text", shown(record, KEPT).into())];
+        let row: Map<String, Value> = row.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        self.rejects.push(Reject::of_row(row, fault.rule, format!("{file} line {line}: {}", fault.message)));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! What they would do to the sinks waits until the commit is over. Should the epoch not be stored, then nothing of the next one has been written:
 //! both are passed on again, one split after another, while everybody waits.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -14,17 +15,14 @@ use tokio::task::JoinHandle;
 
 use super::outlets::{Outlets, Saved};
 use super::{CommitError, Committed, EpochWriter, Outcome, Passed};
-use crate::run::quarantine::StagedReject;
+use crate::run::rejects::Lines;
 use crate::state::{Counts, SplitRecord};
 
 /// What the sinks are to do once they are back.
 pub(super) enum Queued {
     Write(RecordBatch, Op),
     Look(RecordBatch),
-    /// The rejects of a chunk: the numbers of the item among those passed on, and of the chunk in it.
-    Rejects(usize, usize),
-    /// Rejects of dedupe.
-    Conflicts(Vec<StagedReject>),
+    Rejects(Lines),
 }
 
 /// What became of an epoch that was committed beside its follower.
@@ -166,11 +164,7 @@ impl EpochWriter {
             let done = match queued {
                 Queued::Write(batch, op) => self.outlets.write(&batch, op).await,
                 Queued::Look(batch) => self.outlets.look(&batch).await,
-                Queued::Rejects(item, chunk) => {
-                    let rejects = self.passed.get(item).and_then(|item| item.chunks.get(chunk)).map(|chunk| &chunk.rejects[..]);
-                    self.outlets.keep(&self.run_id, self.split_names.get(split), rejects.unwrap_or_default())
-                }
-                Queued::Conflicts(rejects) => self.outlets.keep(&self.run_id, self.split_names.get(split), &rejects),
+                Queued::Rejects(lines) => self.outlets.keep(|| Cow::Owned(lines)),
             };
             if let Err(error) = done {
                 let mut lost = vec![(split, error)];

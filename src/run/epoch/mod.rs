@@ -19,7 +19,8 @@ pub(crate) use self::flight::Landing;
 use self::flight::{Flight, Queued};
 use self::outlets::Outlets;
 use super::Settings;
-use super::quarantine::{Line, Quarantine, StagedReject};
+use super::quarantine::Quarantine;
+use super::rejects::{Rejects, StagedReject};
 use super::worker::Chunk;
 use crate::stages::dedupe::Deduper;
 use crate::state::{ChunkKey, Counts, RejectHash, Store};
@@ -406,16 +407,11 @@ impl EpochWriter {
 
     async fn apply(&mut self, item: &Passed) -> Result<Outcome, StageError> {
         let mut outcome = Outcome::default();
-        for (number, chunk) in item.chunks.iter().enumerate() {
+        for chunk in &item.chunks {
             outcome.rows.read += chunk.read;
             outcome.rows.filtered += chunk.filtered;
             outcome.position.clone_from(&chunk.position);
-            self.count_rejects(item.split, &chunk.rejects, &mut outcome.rows);
-            match &mut self.flight {
-                _ if chunk.rejects.is_empty() => {}
-                Some(flight) => flight.queue.push((item.split, Queued::Rejects(self.passed.len(), number))),
-                None => self.outlets.keep(&self.run_id, self.split_names.get(item.split), &chunk.rejects)?,
-            }
+            self.reject(item.split, &chunk.rejects, &mut outcome.rows)?;
             if chunk.batch.num_rows() == 0 {
                 continue;
             }
@@ -429,18 +425,12 @@ impl EpochWriter {
             };
             outcome.rows.duplicates += deduped.duplicates;
             outcome.rows.conflicts += deduped.conflicts;
-            let rejects: Vec<_> = deduped.rejects.into_iter().map(|reject| StagedReject { stage: "dedupe".to_owned(), reject, line: None }).collect();
             if self.fail_on_reject
-                && let Some(first) = rejects.first()
+                && let Some(first) = deduped.rejects.first()
             {
-                return Err(reject_fails(&first.reject));
+                return Err(reject_fails(first));
             }
-            self.count_rejects(item.split, &rejects, &mut outcome.rows);
-            match &mut self.flight {
-                _ if rejects.is_empty() => {}
-                Some(flight) => flight.queue.push((item.split, Queued::Conflicts(rejects))),
-                None => self.outlets.keep(&self.run_id, self.split_names.get(item.split), &rejects)?,
-            }
+            self.reject(item.split, &Rejects::of("dedupe", deduped.rejects), &mut outcome.rows)?;
             self.write(item.split, &deduped.append, Op::Append, &mut outcome.rows).await?;
             self.write(item.split, &deduped.replace, Op::Replace, &mut outcome.rows).await?;
             if deduped.stored.num_rows() > 0 {
@@ -469,15 +459,24 @@ impl EpochWriter {
         Ok(())
     }
 
-    fn count_rejects(&mut self, split: usize, rejects: &[StagedReject], rows: &mut Counts) {
+    fn reject(&mut self, split: usize, rejects: &Rejects, rows: &mut Counts) -> Result<(), StageError> {
+        if rejects.len() == 0 {
+            return Ok(());
+        }
         rows.rejected += rejects.len() as u64;
-        for staged in rejects {
-            let reject = &staged.reject;
-            let row = || staged.line.as_ref().map_or_else(|| reject.row.to_string().into(), Line::shown);
-            tracing::debug!(stage = %staged.stage, rule = %reject.rule, message = %reject.message, row = %row(), "row rejected");
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            for StagedReject { stage, reject } in rejects.iter() {
+                tracing::debug!(%stage, rule = %reject.rule, message = %reject.message, row = %reject.row, "row rejected");
+            }
         }
         if let Some(preview) = &mut self.preview {
-            preview.rejects.entry(split).or_default().extend(rejects.iter().map(|r| (r.stage.clone(), r.reject.clone())));
+            preview.rejects.entry(split).or_default().extend(rejects.iter().map(|staged| (staged.stage, staged.reject)));
         }
+        let name = self.split_names.get(split).map_or("", String::as_str);
+        match &mut self.flight {
+            Some(flight) => flight.queue.push((split, Queued::Rejects(rejects.lines(&self.run_id, name).into_owned()))),
+            None => self.outlets.keep(|| rejects.lines(&self.run_id, name))?,
+        }
+        Ok(())
     }
 }

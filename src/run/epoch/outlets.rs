@@ -1,5 +1,6 @@
 //! Where rows end up, and how an epoch becomes durable and visible there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use pipeline_contract::{Category, Clock, Epoch, Op, StageError};
 use pipeline_files::threads;
 
 use super::OpenSink;
-use crate::run::quarantine::{Quarantine, StagedReject};
+use crate::run::quarantine::Quarantine;
+use crate::run::rejects::Lines;
 use crate::state::{Durable, EpochCommit, Store};
 
 /// How often a decided commit is tried in one run before the run gives up; the next run goes on with it.
@@ -42,10 +44,10 @@ impl Outlets {
         Ok(())
     }
 
-    /// Keeps rejects of a split, where any are kept.
-    pub(super) fn keep(&mut self, run: &str, split: Option<&String>, rejects: &[StagedReject]) -> Result<(), StageError> {
+    /// Keeps rejects, where any are kept.
+    pub(super) fn keep<'a>(&mut self, lines: impl FnOnce() -> Cow<'a, Lines>) -> Result<(), StageError> {
         match &mut self.quarantine {
-            Some(quarantine) => quarantine.add(run, split.map_or("", String::as_str), rejects),
+            Some(quarantine) => quarantine.add(&lines()),
             None => Ok(()),
         }
     }

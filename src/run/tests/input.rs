@@ -8,7 +8,7 @@ use pipeline_contract::{Disk, Row, StageError, batch_from_json};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Sample, World};
-use crate::run::quarantine::LONGEST_LINE;
+use crate::run::rejects::LONGEST_LINE;
 use crate::run::{QuarantineFile, StoredReject};
 
 fn read(content: &[u8]) -> Result<Vec<StoredReject>, StageError> {

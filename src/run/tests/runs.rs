@@ -5,10 +5,10 @@ use std::time::Duration;
 use pipeline_contract::{Category, StageError};
 
 use super::world::{Step, World};
-use crate::run::RunRequest;
+use crate::run::{QuarantineFile, RunRequest, StoredReject};
 use crate::stages::dedupe::OnConflict;
 use crate::stages::validate::{Limit, OnReject};
-use crate::state::{RunStatus, SplitStatus};
+use crate::state::{RunStatus, SplitStatus, Store};
 use tokio_util::sync::CancellationToken;
 
 fn transient() -> StageError {
@@ -173,6 +173,20 @@ async fn rejects_are_kept_once_and_counted_every_time() {
     let text = std::fs::read_to_string(path).unwrap();
     assert_eq!(text.lines().count(), 2, "{text}");
     assert!(text.contains("\"rule\":\"script\"") && text.contains("\"split\":\"a\"") && text.contains(&first.run_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_rejects_that_come_together_those_that_are_kept_already_are_left_out() {
+    let mut world = World::new(vec![("a", vec![Step::Bad(2)])]);
+    let path = world.quarantine_file();
+    world.run().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.script.splits = vec![("a", vec![Step::Bad(4), Step::Bad(5)])];
+    assert_eq!(world.run().await.rows.rejected, 9);
+    let kept = QuarantineFile { path: &path, disk: &pipeline_contract::RealDisk }.read().unwrap();
+    assert_eq!(kept.iter().map(|reject| reject.row["n"].as_i64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    let known = world.store.rejects(&kept.iter().map(StoredReject::hash).collect::<Vec<_>>()).unwrap();
+    assert_eq!(known, [Some(false); 5]);
 }
 
 #[tokio::test(start_paused = true)]

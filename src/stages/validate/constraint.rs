@@ -11,7 +11,7 @@ use super::config::ColumnRule;
 use super::literal::Literal;
 use super::members::Members;
 use crate::stages::columns::column;
-use crate::stages::values::{cell, shortened, timestamp};
+use crate::stages::values::{add, shortened, show, timestamp};
 
 /// One constraint on one column.
 pub(super) struct Constraint {
@@ -231,19 +231,26 @@ impl Constraint {
         })
     }
 
-    pub(super) fn message(&self, batch: &RecordBatch, row: usize) -> Result<String, StageError> {
+    pub(super) fn message(&self, batch: &RecordBatch, row: usize, out: &mut String) -> Result<(), StageError> {
         let column = column(batch, self.place)?;
-        let what = format!("{} = {}", self.column, cell(column, row));
-        Ok(match &self.test {
-            Test::Required => format!("{} is null", self.column),
-            Test::Min(bound) | Test::Max(bound) if is_nan(column, row) => format!("{what} cannot be compared with {}", bound.shown),
-            Test::Min(bound) => format!("{what} is {} {}", if self.is_instant(column) { "before" } else { "below" }, bound.shown),
-            Test::Max(bound) => format!("{what} is {} {}", if self.is_instant(column) { "after" } else { "above" }, bound.shown),
-            Test::Matches(regex) => format!("{what} does not match {}", shortened(regex.as_str())),
-            Test::OneOf(_, shown) => format!("{what} is not one of {shown}"),
-            Test::MinLength(least) => format!("{what} is shorter than {least} characters"),
-            Test::MaxLength(most) => format!("{what} is longer than {most} characters"),
-        })
+        out.push_str(&self.column);
+        if matches!(self.test, Test::Required) {
+            out.push_str(" is null");
+            return Ok(());
+        }
+        out.push_str(" = ");
+        show(column, row, out);
+        match &self.test {
+            Test::Required => {}
+            Test::Min(bound) | Test::Max(bound) if is_nan(column, row) => add(out, format_args!(" cannot be compared with {}", bound.shown)),
+            Test::Min(bound) => add(out, format_args!(" is {} {}", if self.is_instant(column) { "before" } else { "below" }, bound.shown)),
+            Test::Max(bound) => add(out, format_args!(" is {} {}", if self.is_instant(column) { "after" } else { "above" }, bound.shown)),
+            Test::Matches(regex) => add(out, format_args!(" does not match {}", shortened(regex.as_str()))),
+            Test::OneOf(_, shown) => add(out, format_args!(" is not one of {shown}")),
+            Test::MinLength(least) => add(out, format_args!(" is shorter than {least} characters")),
+            Test::MaxLength(most) => add(out, format_args!(" is longer than {most} characters")),
+        }
+        Ok(())
     }
 
     fn is_instant(&self, column: &ArrayRef) -> bool {

@@ -13,18 +13,20 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
-use pipeline_contract::{Applied, PlanError, Reject, StageError, row_json};
+use pipeline_contract::{Applied, PlanError, StageError};
 
 pub use config::{ColumnRule, Limits, OnReject, RuleConfig, RuleKind, ValidateConfig};
 pub use limits::{Limit, LimitConfig};
 pub use literal::Literal;
 
 use crate::stages::columns::{find_typed, keep, same_columns};
+use crate::stages::rejected::RejectedRows;
 use constraint::Constraint;
 use rule::Rule;
 
@@ -32,6 +34,16 @@ use rule::Rule;
 pub struct Validator {
     schema: SchemaRef,
     checks: Vec<Check>,
+    /// The name of each.
+    names: Arc<[String]>,
+}
+
+/// A batch of which the rows that break a rule were taken out.
+pub(crate) struct Parted {
+    /// The rows that keep every rule.
+    pub(crate) batch: RecordBatch,
+    /// The others, as rows of the batch before; `None` when there are none.
+    pub(crate) rejected: Option<RejectedRows>,
 }
 
 /// One reason to reject a row.
@@ -50,6 +62,10 @@ impl Broken {
     fn row(row: usize) -> Self {
         Self { row, why: None }
     }
+
+    fn rows(rows: Vec<usize>) -> Vec<Self> {
+        rows.into_iter().map(Self::row).collect()
+    }
 }
 
 impl Check {
@@ -67,10 +83,11 @@ impl Check {
         }
     }
 
-    fn message(&self, batch: &RecordBatch, broken: &Broken) -> Result<String, StageError> {
+    /// Adds why a row is rejected.
+    fn message(&self, batch: &RecordBatch, broken: &Broken, out: &mut String) -> Result<(), StageError> {
         match self {
-            Self::Column(constraint) => constraint.message(batch, broken.row),
-            Self::Row(rule) => rule.message(batch, broken),
+            Self::Column(constraint) => constraint.message(batch, broken.row, out),
+            Self::Row(rule) => rule.message(batch, broken, out),
         }
     }
 }
@@ -115,7 +132,8 @@ impl Validator {
             }
         }
         if faults.is_empty() {
-            return Ok(Self { schema: schema.clone(), checks });
+            let names = checks.iter().map(|check| check.name().to_owned()).collect();
+            return Ok(Self { schema: schema.clone(), checks, names });
         }
         for fault in &mut faults {
             fault.span.get_or_insert_with(|| table.clone());
@@ -140,27 +158,35 @@ impl Validator {
     /// # Errors
     /// When the batch does not have the planned schema.
     pub fn apply(&self, batch: &RecordBatch) -> Result<Applied, StageError> {
+        let Parted { batch, rejected } = self.part(batch)?;
+        Ok(Applied { batch, rejects: rejected.iter().flat_map(RejectedRows::rejects).collect() })
+    }
+
+    /// The same, without taking the rejected rows apart.
+    pub(crate) fn part(&self, batch: &RecordBatch) -> Result<Parted, StageError> {
         if !same_columns(&self.schema, batch.schema_ref()) {
             let message = format!("a validation planned for {} was given {}", self.schema, batch.schema_ref());
             return Err(StageError::developer(message));
         }
-        let mut first: BTreeMap<usize, (&Check, Broken)> = BTreeMap::new();
-        for check in &self.checks {
-            for broken in check.broken(batch)? {
-                first.entry(broken.row).or_insert((check, broken));
-            }
+        let mut broken: Vec<(usize, Broken)> = Vec::new();
+        for (place, check) in self.checks.iter().enumerate() {
+            broken.extend(check.broken(batch)?.into_iter().map(|broken| (place, broken)));
         }
-        if first.is_empty() {
-            return Ok(Applied { batch: batch.clone(), rejects: Vec::new() });
+        if broken.is_empty() {
+            return Ok(Parted { batch: batch.clone(), rejected: None });
         }
+        // Of the rules that a row breaks the first one stays the first.
+        broken.sort_by_key(|(_, broken)| broken.row);
+        broken.dedup_by_key(|(_, broken)| broken.row);
         let mut good = vec![true; batch.num_rows()];
-        let mut rejects = Vec::with_capacity(first.len());
-        for (row, (check, broken)) in first {
-            if let Some(good) = good.get_mut(row) {
+        let mut rejected = RejectedRows::new(batch, &self.names);
+        rejected.reserve(broken.len());
+        for (place, broken) in &broken {
+            if let (Some(good), Some(check)) = (good.get_mut(broken.row), self.checks.get(*place)) {
                 *good = false;
+                rejected.push(broken.row, *place, |out| check.message(batch, broken, out))?;
             }
-            rejects.push(Reject::of_row(row_json(batch, row), check.name(), check.message(batch, &broken)?));
         }
-        Ok(Applied { batch: keep(batch, &BooleanArray::from(good))?, rejects })
+        Ok(Parted { batch: keep(batch, &BooleanArray::from(good))?, rejected: Some(rejected) })
     }
 }

@@ -6,9 +6,8 @@ use pipeline_contract::arrow::array::types::{Float64Type, Int64Type};
 use pipeline_contract::arrow::array::{Float64Array, Int64Array};
 use pipeline_contract::arrow::{Array, RecordBatch};
 
-use super::Broken;
 use crate::stages::columns::column;
-use crate::stages::values::cell;
+use crate::stages::values::show;
 
 /// A column of numbers.
 pub(super) struct Column {
@@ -56,93 +55,128 @@ impl Column {
         }
     }
 
-    /// `open = 3`
-    pub(super) fn shown(&self, batch: &RecordBatch, row: usize) -> Result<String, StageError> {
-        Ok(format!("{} = {}", self.name, cell(column(batch, self.place)?, row)))
+    /// Adds `open = 3`.
+    fn show(&self, batch: &RecordBatch, row: usize, out: &mut String) -> Result<(), StageError> {
+        out.push_str(&self.name);
+        out.push_str(" = ");
+        show(column(batch, self.place)?, row, out);
+        Ok(())
     }
 }
 
 impl Prices {
-    pub(super) fn columns(&self) -> [&Column; 4] {
+    fn columns(&self) -> [&Column; 4] {
         [&self.open, &self.high, &self.low, &self.close]
     }
 
-    /// The rows that break `low <= least(open, close) AND high >= greatest(open, close) AND low <= high`, and which part of it.
-    pub(super) fn envelope(&self, batch: &RecordBatch) -> Result<Vec<Broken>, StageError> {
-        let [open, high, low, close] = [self.open.of(batch)?, self.high.of(batch)?, self.low.of(batch)?, self.close.of(batch)?];
-        let suspects: Vec<usize> = match (open.plain(), high.plain(), low.plain(), close.plain()) {
-            (Some(open), Some(high), Some(low), Some(close)) => {
-                let rows = open.iter().zip(high).zip(low).zip(close).enumerate();
-                // It implies low <= high.
-                rows.filter(|(_, (((o, h), l), c))| !((l <= o) & (l <= c) & (h >= o) & (h >= c))).map(|(row, _)| row).collect()
-            }
-            _ => (0..batch.num_rows()).collect(),
-        };
-        let mut broken = Vec::new();
-        for row in suspects {
-            let (open, high, low, close) = (open.at(row), high.at(row), low.at(row), close.at(row));
-            let least = extreme(open, close, f64::min);
-            let greatest = extreme(open, close, f64::max);
-            let [o, h, l, c] = [&self.open.name, &self.high.name, &self.low.name, &self.close.name];
-            // The columns are told in the order of the condition.
-            let why = if above(low, least) {
-                (format!("{l} <= least({o}, {c})"), vec![&self.low, &self.open, &self.close])
-            } else if above(greatest, high) {
-                (format!("{h} >= greatest({o}, {c})"), vec![&self.high, &self.open, &self.close])
-            } else if above(low, high) {
-                (format!("{l} <= {h}"), vec![&self.low, &self.high])
-            } else {
-                continue;
-            };
-            let shown = why.1.into_iter().map(|column| column.shown(batch, row)).collect::<Result<Vec<_>, _>>()?;
-            broken.push(Broken { row, why: Some(format!("{} does not hold: {}", why.0, shown.join(", "))) });
-        }
-        Ok(broken)
+    fn of<'a>(&self, batch: &'a RecordBatch) -> Result<[Numbers<'a>; 4], StageError> {
+        Ok([self.open.of(batch)?, self.high.of(batch)?, self.low.of(batch)?, self.close.of(batch)?])
     }
 
-    /// The rows in which a price is not finite or not above 0, and which.
-    pub(super) fn positive(&self, batch: &RecordBatch) -> Result<Vec<Broken>, StageError> {
-        let mut numbers = Vec::with_capacity(4);
-        for column in self.columns() {
-            numbers.push((column, column.of(batch)?));
+    /// The rows that break `low <= least(open, close) AND high >= greatest(open, close) AND low <= high`.
+    pub(super) fn envelope(&self, batch: &RecordBatch) -> Result<Vec<usize>, StageError> {
+        let prices = self.of(batch)?;
+        if let [Some(open), Some(high), Some(low), Some(close)] = prices.each_ref().map(Numbers::plain) {
+            // It implies low <= high.
+            return Ok(candles([open, high, low, close], |[o, h, l, c]| !((l <= o) & (l <= c) & (h >= o) & (h >= c))));
         }
-        let good = |x: f64| x > 0.0 && x < f64::INFINITY;
-        let plain: Option<Vec<&[f64]>> = numbers.iter().map(|(_, numbers)| numbers.plain()).collect();
-        let suspects: Vec<usize> = match plain.as_deref() {
-            Some([open, high, low, close]) => {
-                let rows = open.iter().zip(*high).zip(*low).zip(*close).enumerate();
-                rows.filter(|(_, (((o, h), l), c))| !(good(**o) & good(**h) & good(**l) & good(**c))).map(|(row, _)| row).collect()
-            }
-            _ => (0..batch.num_rows()).collect(),
+        Ok((0..batch.num_rows()).filter(|row| Part::broken(prices.each_ref().map(|numbers| numbers.at(*row))).is_some()).collect())
+    }
+
+    /// Adds which part of it a row breaks, with the columns in the order of the condition.
+    pub(super) fn show_envelope(&self, batch: &RecordBatch, row: usize, out: &mut String) -> Result<(), StageError> {
+        let [o, h, l, c] = self.columns().map(|column| &*column.name);
+        let part = Part::broken(self.of(batch)?.map(|numbers| numbers.at(row)));
+        let (condition, columns): (&[&str], &[&Column]) = match part {
+            Some(Part::Low) => (&[l, " <= least(", o, ", ", c, ")"], &[&self.low, &self.open, &self.close]),
+            Some(Part::High) => (&[h, " >= greatest(", o, ", ", c, ")"], &[&self.high, &self.open, &self.close]),
+            Some(Part::Order) | None => (&[l, " <= ", h], &[&self.low, &self.high]),
         };
-        let mut broken = Vec::new();
-        for row in suspects {
-            let bad = numbers.iter().find_map(|(column, numbers)| numbers.at(row).filter(|x| !good(*x)).map(|x| (column, x)));
-            if let Some((column, x)) = bad {
-                let why = if x.is_finite() { "is not above 0" } else { "is not a finite number" };
-                broken.push(Broken { row, why: Some(format!("{} {why}", column.shown(batch, row)?)) });
+        condition.iter().for_each(|part| out.push_str(part));
+        out.push_str(" does not hold: ");
+        for (place, column) in columns.iter().enumerate() {
+            out.push_str(if place == 0 { "" } else { ", " });
+            column.show(batch, row, out)?;
+        }
+        Ok(())
+    }
+
+    /// The rows in which a price is not finite or not above 0.
+    pub(super) fn positive(&self, batch: &RecordBatch) -> Result<Vec<usize>, StageError> {
+        let prices = self.of(batch)?;
+        if let [Some(open), Some(high), Some(low), Some(close)] = prices.each_ref().map(Numbers::plain) {
+            return Ok(candles([open, high, low, close], |[o, h, l, c]| !(is_price(o) & is_price(h) & is_price(l) & is_price(c))));
+        }
+        let is_bad = |row: &usize| prices.iter().any(|numbers| numbers.at(*row).is_some_and(|x| !is_price(x)));
+        Ok((0..batch.num_rows()).filter(is_bad).collect())
+    }
+
+    /// Adds which price of a row is not finite or not above 0.
+    pub(super) fn show_positive(&self, batch: &RecordBatch, row: usize, out: &mut String) -> Result<(), StageError> {
+        for column in self.columns() {
+            if let Some(x) = column.of(batch)?.at(row).filter(|x| !is_price(*x)) {
+                column.show(batch, row, out)?;
+                out.push_str(if x.is_finite() { " is not above 0" } else { " is not a finite number" });
+                break;
             }
         }
-        Ok(broken)
+        Ok(())
     }
 }
 
+/// What a candle breaks first of its envelope.
+enum Part {
+    Low,
+    High,
+    Order,
+}
+
+impl Part {
+    fn broken([open, high, low, close]: [Option<f64>; 4]) -> Option<Self> {
+        if above(low, extreme(open, close, f64::min)) {
+            Some(Self::Low)
+        } else if above(extreme(open, close, f64::max), high) {
+            Some(Self::High)
+        } else {
+            above(low, high).then_some(Self::Order)
+        }
+    }
+}
+
+fn is_price(x: f64) -> bool {
+    (x > 0.0) & (x < f64::INFINITY)
+}
+
+/// The rows of which open, high, low and close are bad. No branch is taken for a good one: where many are bad it could not be foretold.
+fn candles([open, high, low, close]: [&[f64]; 4], is_bad: impl Fn([f64; 4]) -> bool) -> Vec<usize> {
+    const BITS: usize = u64::BITS as usize;
+    let mut rows = Vec::new();
+    let blocks = open.chunks(BITS).zip(high.chunks(BITS)).zip(low.chunks(BITS)).zip(close.chunks(BITS));
+    for (block, (((open, high), low), close)) in blocks.enumerate() {
+        let candles = open.iter().zip(high).zip(low).zip(close).enumerate();
+        let mut bad = candles.fold(0_u64, |bad, (bit, (((o, h), l), c))| bad | u64::from(is_bad([*o, *h, *l, *c])) << bit);
+        while bad != 0 {
+            rows.push(block * BITS + bad.trailing_zeros() as usize);
+            bad &= bad - 1;
+        }
+    }
+    rows
+}
+
 /// The rows in which a volume is below 0.
-pub(super) fn non_negative(volume: &Column, batch: &RecordBatch) -> Result<Vec<Broken>, StageError> {
+pub(super) fn negative(volume: &Column, batch: &RecordBatch) -> Result<Vec<usize>, StageError> {
     let numbers = volume.of(batch)?;
     if numbers.plain().is_some_and(|values| values.iter().fold(true, |all, x| all & (*x >= 0.0))) {
         return Ok(Vec::new());
     }
-    let mut broken = Vec::new();
-    for row in 0..batch.num_rows() {
-        if let Some(x) = numbers.at(row)
-            && (x < 0.0 || x.is_nan())
-        {
-            let why = if x.is_nan() { "is not a number" } else { "is below 0" };
-            broken.push(Broken { row, why: Some(format!("{} {why}", volume.shown(batch, row)?)) });
-        }
-    }
-    Ok(broken)
+    Ok((0..batch.num_rows()).filter(|row| numbers.at(*row).is_some_and(|x| x < 0.0 || x.is_nan())).collect())
+}
+
+/// Adds what is wrong with such a volume.
+pub(super) fn show_negative(volume: &Column, batch: &RecordBatch, row: usize, out: &mut String) -> Result<(), StageError> {
+    volume.show(batch, row, out)?;
+    out.push_str(if volume.of(batch)?.at(row).is_some_and(f64::is_nan) { " is not a number" } else { " is below 0" });
+    Ok(())
 }
 
 /// The one of two that is not null; as in expressions, a NaN does not vanish behind a good number.

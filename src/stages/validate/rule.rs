@@ -8,10 +8,10 @@ use pipeline_expr::Expr;
 
 use super::Broken;
 use super::config::{RuleConfig, RuleKind};
-use super::prices::{Column, Prices, non_negative};
+use super::prices::{Column, Prices, negative, show_negative};
 use crate::stages::columns::find_typed;
 use crate::stages::expression::{compile_condition, unfit};
-use crate::stages::values::cell;
+use crate::stages::values::show;
 
 /// One rule.
 pub(super) struct Rule {
@@ -104,32 +104,41 @@ impl Rule {
                 broken.extend(errors.into_iter().filter_map(unanswered));
                 Ok(broken)
             }
-            Test::Envelope(prices) => prices.envelope(batch),
-            Test::Positive(prices) => prices.positive(batch),
-            Test::NonNegative(volume) => non_negative(volume, batch),
+            Test::Envelope(prices) => Ok(Broken::rows(prices.envelope(batch)?)),
+            Test::Positive(prices) => Ok(Broken::rows(prices.positive(batch)?)),
+            Test::NonNegative(volume) => Ok(Broken::rows(negative(volume, batch)?)),
         }
     }
 
-    /// In words, with the values; words of the pipeline file come before ours.
-    pub(super) fn message(&self, batch: &RecordBatch, broken: &Broken) -> Result<String, StageError> {
-        let why = match (&broken.why, &self.test) {
-            (Some(why), _) => why.clone(),
+    /// Adds why, in words, with the values; words of the pipeline file come before ours.
+    pub(super) fn message(&self, batch: &RecordBatch, broken: &Broken, out: &mut String) -> Result<(), StageError> {
+        if let Some(message) = &self.message {
+            out.push_str(message);
+            out.push_str(": ");
+        }
+        match (&broken.why, &self.test) {
+            (Some(why), _) => out.push_str(why),
             (None, Test::Holds { expr, text, .. }) => {
-                let values = expr.columns().iter().filter_map(|name| Some(format!("{name} = {}", cell(batch.column_by_name(name)?, broken.row))));
-                let values = values.collect::<Vec<_>>().join(", ");
-                match (&self.message, values.is_empty()) {
-                    // The values say enough beside the author's own words.
-                    (Some(_), false) => values,
-                    (_, false) => format!("{text} does not hold: {values}"),
-                    (_, true) => format!("{text} does not hold"),
+                let columns = expr.columns();
+                let mut values = columns.iter().filter_map(|name| Some((name, batch.column_by_name(name)?))).peekable();
+                // The values say enough beside the author's own words.
+                if self.message.is_none() || values.peek().is_none() {
+                    out.push_str(text);
+                    out.push_str(" does not hold");
+                    out.push_str(if values.peek().is_some() { ": " } else { "" });
+                }
+                for (place, (name, column)) in values.enumerate() {
+                    out.push_str(if place == 0 { "" } else { ", " });
+                    out.push_str(name);
+                    out.push_str(" = ");
+                    show(column, broken.row, out);
                 }
             }
-            (None, _) => String::new(),
-        };
-        Ok(match &self.message {
-            Some(message) => format!("{message}: {why}"),
-            None => why,
-        })
+            (None, Test::Envelope(prices)) => prices.show_envelope(batch, broken.row, out)?,
+            (None, Test::Positive(prices)) => prices.show_positive(batch, broken.row, out)?,
+            (None, Test::NonNegative(volume)) => show_negative(volume, batch, broken.row, out)?,
+        }
+        Ok(())
     }
 }
 
