@@ -1,5 +1,7 @@
 //! Digits as they stand in files, eight at a time: read and written.
 
+use crate::room::{self, Room};
+
 /// The number that digits with at most one point among them make: its digits, and how many of them stand behind the point. `None` for all else:
 /// no digit, a point at the begin or the end, a sign, more than sixteen signs.
 ///
@@ -74,7 +76,7 @@ macro_rules! plain {
 plain!(short, up_to_8, u64, 8, |digits| eight(digits));
 plain!(longest, up_to_16, u128, 16, |digits| eight(digits as u64) * 100_000_000 + eight((digits >> 64) as u64));
 
-const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
+pub(crate) const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
 
 #[inline]
 fn up_to_16(text: &[u8]) -> Option<u128> {
@@ -121,14 +123,46 @@ pub fn write(value: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes a number with few decimals, as prices have; false, and nothing written, when it has more. Of at most 15 digits no two decimals are
-/// one float, so the only one of them that is read back as `value` is the shortest.
+/// As [`write`], to the begin of a room. How many signs it has, at most 24.
+///
+/// ```
+/// let mut room = [0; pipeline_files::room::WIDTH];
+/// let len = pipeline_files::decimal::put(-186.5506, &mut room);
+/// assert_eq!(&room[..len], b"-186.5506");
+/// ```
+#[inline]
+pub fn put(value: f64, room: &mut Room) -> usize {
+    few(value, room).unwrap_or_else(|| many(value, room))
+}
+
+#[inline(never)]
+fn many(value: f64, room: &mut Room) -> usize {
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format(value).as_bytes();
+    room.iter_mut().zip(text).for_each(|(place, sign)| *place = *sign);
+    text.len()
+}
+
+/// Writes a whole number to the begin of a room. How many signs it has, at most 20.
+#[inline]
+pub fn put_whole(number: i64, room: &mut Room) -> usize {
+    room::place([b'-'], 0, room);
+    whole(number.unsigned_abs(), usize::from(number < 0), room)
+}
+
 #[inline]
 fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
+    room::append(out, |room| few(value, room))
+}
+
+/// Writes a number with few decimals, as prices have; `None` when it has more. Of at most 15 digits no two decimals are one float, so the only one
+/// of them that is read back as `value` is the shortest.
+#[inline]
+fn few(value: f64, room: &mut Room) -> Option<usize> {
     let size = value.abs();
-    // Zero, too small or too large to be written without an exponent, or no number.
-    if !(1e-3..1e11).contains(&size) {
-        return false;
+    // Too small or too large to be written without an exponent, or no number.
+    if !(1e-5..1e11).contains(&size) && size != 0.0 {
+        return None;
     }
     let tried = |scale: f64| {
         // Floats of this size are whole numbers, one after another.
@@ -136,66 +170,71 @@ fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
         let sum = size * scale + WHOLE;
         ((sum - WHOLE) / scale == size).then_some(sum.to_bits() & ((1 << 52) - 1))
     };
-    if value < 0.0 {
-        out.push(b'-');
-    }
+    room::place([b'-'], 0, room);
+    let at = usize::from(value.is_sign_negative());
     if let Some(scaled) = tried(1e4) {
-        put::<4>(scaled, out);
+        let at = whole(scaled / 10_000, at, room);
+        let part = u64::from(four((scaled % 10_000) as u32));
+        room::place((u64::from(b'.') | (part | ZEROS >> 32) << 8).to_le_bytes(), at, room);
+        Some(at + 1 + behind(part))
     } else if let Some(scaled) = tried(1e8).filter(|_| size < 1e7) {
-        put::<8>(scaled, out);
+        let at = whole(scaled / 100_000_000, at, room);
+        let part = digits(scaled % 100_000_000);
+        room::place([b'.'], at, room);
+        room::place((part | ZEROS).to_le_bytes(), at + 1, room);
+        Some(at + 1 + behind(part))
     } else {
-        out.truncate(out.len() - usize::from(value < 0.0));
-        return false;
+        None
     }
-    true
 }
 
-/// Writes a number of at most fifteen digits, so many of which stand behind the point; zeros at the end are left out but for the first.
+/// How many of the digits behind a point are written: zeros at the end are left out but for the first.
 #[inline]
-fn put<const DECIMALS: u32>(scaled: u64, out: &mut Vec<u8>) {
-    const POINT: u128 = b'.' as u128;
-    let digits = sixteen(scaled);
-    let behind = DECIMALS - (digits.leading_zeros() / 8).min(DECIMALS - 1);
-    let before = 16 - DECIMALS - (digits.trailing_zeros() / 8).min(15 - DECIMALS);
-    let text = digits | ZEROS_16;
-    let whole = (text << (8 * DECIMALS)) >> (8 * (16 - before));
-    let part = text >> (8 * (16 - DECIMALS));
-    // There are at most fifteen digits, so all of it has room.
-    push(whole | POINT << (8 * before) | part << (8 * before + 8), (before + 1 + behind) as usize, out);
+pub(crate) fn behind(digits: u64) -> usize {
+    8 - (digits | 1).leading_zeros() as usize / 8
 }
 
-/// Writes a whole number; false, and nothing written, when it has more than sixteen digits.
+/// Writes a whole number to a place of a room that has twenty bytes more, and says where it ends.
 #[inline]
-pub(crate) fn whole(number: u64, out: &mut Vec<u8>) -> bool {
-    let few = number < 10_000_000_000_000_000;
-    if few {
-        let digits = sixteen(number);
-        let skipped = (digits.trailing_zeros() / 8).min(15);
-        push((digits | ZEROS_16) >> (8 * skipped), (16 - skipped) as usize, out);
+pub(crate) fn whole(number: u64, at: usize, room: &mut Room) -> usize {
+    const GROUP: u64 = 100_000_000;
+    let (upper, lower) = (number / GROUP, number % GROUP);
+    if upper == 0 {
+        return first(lower, at, room);
     }
-    few
+    let at = if upper < GROUP { first(upper, at, room) } else { group(upper % GROUP, first(upper / GROUP, at, room), room) };
+    group(lower, at, room)
 }
 
-const ZEROS_16: u128 = u128::from_ne_bytes([b'0'; 16]);
-
-/// Writes the first `len` signs of up to sixteen, the first in the lowest byte. All are copied: a number of them that is known beforehand takes no
-/// call.
+/// Writes a number of at most eight digits without the zeros before it.
 #[inline]
-fn push(signs: u128, len: usize, out: &mut Vec<u8>) {
-    let from = out.len();
-    out.extend_from_slice(&signs.to_le_bytes());
-    out.truncate(from + len);
+fn first(number: u64, at: usize, room: &mut Room) -> usize {
+    let digits = digits(number);
+    // The last digit is written in any case.
+    let skipped = (digits | 1 << 56).trailing_zeros() & !7;
+    room::place(((digits | ZEROS) >> skipped).to_le_bytes(), at, room);
+    at + 8 - skipped as usize / 8
 }
 
-/// The sixteen digits of a number that has no more, the first in the lowest byte.
+/// Writes a number of at most eight digits with the zeros before it.
 #[inline]
-fn sixteen(number: u64) -> u128 {
-    u128::from(digits(number / 100_000_000)) | u128::from(digits(number % 100_000_000)) << 64
+fn group(number: u64, at: usize, room: &mut Room) -> usize {
+    room::place((digits(number) | ZEROS).to_le_bytes(), at, room);
+    at + 8
+}
+
+/// The four digits of a number that has no more, the first in the lowest byte.
+#[inline]
+pub(crate) fn four(number: u32) -> u32 {
+    let hundreds = (number * 5243) >> 19;
+    let pairs = hundreds | ((number - hundreds * 100) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f;
+    tens | ((pairs - tens * 10) << 8)
 }
 
 /// The eight digits of a number that has no more, the first in the lowest byte: it is cut into numbers of four digits, then of two, then of one.
 #[inline]
-fn digits(number: u64) -> u64 {
+pub(crate) fn digits(number: u64) -> u64 {
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
     let pairs = hundreds | ((fours - hundreds * 100) << 16);
@@ -248,6 +287,12 @@ mod tests {
             -1.5,
             0.001,
             0.000_999_99,
+            1e-5,
+            0.000_012_34,
+            0.000_009_99,
+            0.000_01 + 1e-13,
+            99_999_999.0,
+            100_000_000.25,
             9_999_999.999_999_99,
             99_999_999_999.999_9,
             1e7,
@@ -271,14 +316,17 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_are_written_with_up_to_sixteen_digits() {
-        for number in [0, 9, 10, 1_633_158_000_000, 9_999_999_999_999_999] {
-            let mut out = Vec::new();
-            assert!(whole(number, &mut out));
-            assert_eq!(out, number.to_string().as_bytes());
+    fn whole_numbers_are_written_with_all_their_digits() {
+        let edges = [0, 9, 10, 99_999_999, 100_000_000, 1_633_158_000_000, 9_999_999_999_999_999, 10_000_000_000_000_000, i64::MAX, i64::MIN];
+        for number in edges.into_iter().flat_map(|number| [number, number.wrapping_neg()]) {
+            assert_eq!(put_whole_text(number), number.to_string());
         }
-        let mut out = Vec::new();
-        assert!(!whole(10_000_000_000_000_000, &mut out) && out.is_empty());
+    }
+
+    fn put_whole_text(number: i64) -> String {
+        let mut room = [b'x'; room::WIDTH];
+        let len = put_whole(number, &mut room);
+        String::from_utf8(room[..len].to_vec()).unwrap()
     }
 
     proptest! {
@@ -289,13 +337,18 @@ mod tests {
         ) {
             let (text, mut buffer) = (written(value), zmij::Buffer::new());
             prop_assert_eq!(text.as_str(), buffer.format(value));
+            let mut room = [b'x'; room::WIDTH];
+            let len = put(value, &mut room);
+            prop_assert_eq!(&room[..len], text.as_bytes());
         }
 
         #[test]
-        fn digits_are_those_of_the_number(number in 0..10_000_000_000_000_000_u64) {
-            let mut out = Vec::new();
-            prop_assert!(whole(number, &mut out));
-            prop_assert_eq!(out, number.to_string().into_bytes());
+        fn digits_are_those_of_the_number(number in any::<i64>(), shift in 0..64_u32) {
+            let number = number >> shift;
+            prop_assert_eq!(put_whole_text(number), number.to_string());
+            let few = number.rem_euclid(10_000);
+            let four = (four(few as u32) | ZEROS as u32).to_le_bytes();
+            prop_assert_eq!(four.to_vec(), format!("{few:04}").into_bytes());
         }
     }
 }

@@ -19,6 +19,7 @@ mod found;
 mod mark;
 pub mod name;
 mod prepare;
+pub mod room;
 mod set;
 pub mod text;
 pub mod threads;

@@ -4,7 +4,8 @@ use chrono::format::{Item, Parsed, StrftimeItems};
 use chrono::{DateTime, NaiveTime, Utc};
 use pipeline_contract::instant;
 
-use crate::decimal::{self, plain};
+use crate::decimal::{self, ZEROS, plain};
+use crate::room::{self, Room};
 
 const SECOND: i64 = 1_000_000;
 /// The microseconds of a day.
@@ -57,17 +58,28 @@ impl TimeFormat {
 
     /// Writes an instant. False when it lies outside what can be written.
     pub fn write(&self, micros: i64, out: &mut Vec<u8>) -> bool {
+        if room::append(out, |room| self.put(micros, &mut Date::default(), room)) {
+            return true;
+        }
+        let Some(at) = instant(micros) else { return false };
         match self {
-            Self::Rfc3339 => return rfc3339(micros, out),
-            Self::Unix => written::<SECOND>(micros, out),
-            Self::UnixMs => written::<1000>(micros, out),
-            Self::UnixUs => written::<1>(micros, out),
-            Self::Custom { items, .. } => match instant(micros) {
-                Some(at) => out.extend_from_slice(at.format_with_items(items.iter()).to_string().as_bytes()),
-                None => return false,
-            },
+            Self::Custom { items, .. } => out.extend_from_slice(at.format_with_items(items.iter()).to_string().as_bytes()),
+            _ => out.extend_from_slice(pipeline_contract::rfc3339(at).as_bytes()),
         }
         true
+    }
+
+    /// As [`TimeFormat::write`], to the begin of a room: how many signs it has, at most 27. `None` where it has none that can be told so quickly.
+    /// `date` is that of the instant before, which is often the same.
+    #[inline]
+    pub fn put(&self, micros: i64, date: &mut Date, room: &mut Room) -> Option<usize> {
+        match self {
+            Self::Rfc3339 => rfc3339(micros, date, room),
+            Self::Unix => Some(count::<{ SECOND.cast_unsigned() }>(micros, room)),
+            Self::UnixMs => Some(count::<1000>(micros, room)),
+            Self::UnixUs => Some(count::<1>(micros, room)),
+            Self::Custom { .. } => None,
+        }
     }
 
     /// Reads an instant.
@@ -121,52 +133,65 @@ fn read_custom(items: &[Item<'static>], text: &str) -> Option<i64> {
     Some(at.timestamp_micros())
 }
 
-/// `2026-05-19T15:00:00Z`, with 3 or 6 digits of a second only when there are any.
-fn rfc3339(micros: i64, out: &mut Vec<u8>) -> bool {
-    let (year, month, day) = civil(micros.div_euclid(DAY));
-    let (Ok(year), time) = (u16::try_from(year), micros.rem_euclid(DAY)) else { return slow_rfc3339(micros, out) };
-    if year > 9999 {
-        return slow_rfc3339(micros, out);
+/// A day and how it is written: `2026-05-19T`.
+#[derive(Clone, Copy, Debug)]
+pub struct Date {
+    days: i64,
+    text: [u8; 11],
+}
+
+impl Default for Date {
+    /// The day of no instant.
+    fn default() -> Self {
+        Self { days: i64::MIN, text: [0; 11] }
     }
-    let (seconds, sub) = (time / SECOND, time % SECOND);
-    let mut text = *b"0000-00-00T00:00:00";
-    let mut put = |at: usize, len: usize, mut n: i64| {
-        for place in text[at..at + len].iter_mut().rev() {
-            *place = digit(n % 10);
-            n /= 10;
+}
+
+impl Date {
+    /// The day that is so many days after the first of 1970, in one of the years 0 to 9999.
+    fn of(days: i64) -> Option<Self> {
+        let (year, month, day) = civil(days);
+        let year = u32::try_from(year).ok().filter(|year| *year <= 9999)?;
+        let digits = |number: u32| (decimal::four(number) | ZEROS as u32).to_le_bytes();
+        let ([a, b, c, d], [.., e, f], [.., g, h]) = (digits(year), digits(month as u32), digits(day as u32));
+        Some(Self { days, text: [a, b, c, d, b'-', e, f, b'-', g, h, b'T'] })
+    }
+}
+
+/// `2026-05-19T15:00:00Z`, with 3 or 6 digits of a second only when there are any.
+#[inline]
+fn rfc3339(micros: i64, date: &mut Date, room: &mut Room) -> Option<usize> {
+    let (days, time) = (micros.div_euclid(DAY), micros.rem_euclid(DAY).cast_unsigned());
+    if days != date.days {
+        *date = Date::of(days)?;
+    }
+    room::place(date.text, 0, room);
+    let (seconds, sub) = (time / 1_000_000, time % 1_000_000);
+    room::place(clock(seconds).to_le_bytes(), 11, room);
+    let (signs, len) = if sub == 0 {
+        (u64::from(b'Z'), 1)
+    } else {
+        let digits = decimal::digits(sub) | ZEROS;
+        let point = u64::from(b'.');
+        if sub % 1000 == 0 {
+            (point | (digits >> 16 & 0xff_ffff) << 8 | u64::from(b'Z') << 32, 5)
+        } else {
+            (point | digits >> 16 << 8 | u64::from(b'Z') << 56, 8)
         }
     };
-    put(0, 4, year.into());
-    put(5, 2, month);
-    put(8, 2, day);
-    put(11, 2, seconds / 3600);
-    put(14, 2, seconds / 60 % 60);
-    put(17, 2, seconds % 60);
-    out.extend_from_slice(&text);
-    if sub != 0 {
-        let (digits, sub) = if sub % 1000 == 0 { (3, sub / 1000) } else { (6, sub) };
-        out.push(b'.');
-        push_digits(sub, digits, out);
-    }
-    out.push(b'Z');
-    true
+    room::place(signs.to_le_bytes(), 19, room);
+    Some(19 + len)
 }
 
-fn digit(n: i64) -> u8 {
-    b'0' + u8::try_from(n).unwrap_or_default()
-}
-
-fn push_digits(mut n: i64, digits: usize, out: &mut Vec<u8>) {
-    let from = out.len();
-    out.resize(from + digits, b'0');
-    for place in out[from..].iter_mut().rev() {
-        *place = digit(n % 10);
-        n /= 10;
-    }
-}
-
-fn slow_rfc3339(micros: i64, out: &mut Vec<u8>) -> bool {
-    instant(micros).map(|at| out.extend_from_slice(pipeline_contract::rfc3339(at).as_bytes())).is_some()
+/// `15:00:00`, the first sign in the lowest byte: hours, minutes and seconds are taken apart into digits at once.
+#[inline]
+fn clock(seconds: u64) -> u64 {
+    const LOW: u64 = 0x000f_0000_0f00_000f;
+    let minutes = seconds / 60;
+    let numbers = (minutes / 60) | (minutes % 60) << 24 | (seconds % 60) << 48;
+    let tens = ((numbers * 103) >> 10) & LOW;
+    let digits = tens | (numbers - tens * 10) << 8;
+    digits | u64::from_le_bytes(*b"00:00:00")
 }
 
 /// Year, month and day from days since 1970 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
@@ -206,24 +231,21 @@ fn fast_rfc3339(text: &[u8]) -> Option<i64> {
     Some(date * DAY + (hour * 3600 + minute * 60 + second) * SECOND)
 }
 
-/// A whole number of units, with decimals only when there are any.
+/// How many units it is, with decimals only when there are any.
 #[inline]
-fn written<const UNIT: i64>(micros: i64, out: &mut Vec<u8>) {
-    let (whole, part) = (micros / UNIT, micros % UNIT);
-    if part == 0 && whole >= 0 && decimal::whole(whole.cast_unsigned(), out) {
-        return;
+fn count<const UNIT: u64>(micros: i64, room: &mut Room) -> usize {
+    let size = micros.unsigned_abs();
+    let part = size % UNIT;
+    room::place([b'-'], 0, room);
+    let at = decimal::whole(size / UNIT, usize::from(micros < 0), room);
+    if part == 0 {
+        return at;
     }
-    if whole == 0 && part < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
-    if part != 0 {
-        out.push(b'.');
-        push_digits(part.abs(), if UNIT == SECOND { 6 } else { 3 }, out);
-        while out.last() == Some(&b'0') {
-            out.pop();
-        }
-    }
+    let others = if UNIT == 1000 { 40 } else { 16 };
+    let digits = decimal::digits(part) >> others;
+    room::place([b'.'], at, room);
+    room::place((digits | ZEROS).to_le_bytes(), at + 1, room);
+    at + 1 + decimal::behind(digits)
 }
 
 #[inline]
@@ -280,6 +302,26 @@ mod tests {
             ("%d.%m.%Y", at, "19.05.2026"),
         ] {
             assert_eq!(written(format, micros), text);
+        }
+    }
+
+    #[test]
+    fn a_date_is_that_of_each_instant() {
+        let (mut date, mut room) = (Date::default(), [b'x'; room::WIDTH]);
+        let day = 20_592 * DAY;
+        for micros in [0, day, day + DAY - 1, day + DAY, day + 3_599_999_000, -1, -DAY, day] {
+            let len = TimeFormat::Rfc3339.put(micros, &mut date, &mut room).unwrap();
+            assert_eq!(std::str::from_utf8(&room[..len]).unwrap(), written("rfc3339", micros));
+        }
+        // Years that are written with a sign, and instants that no year has.
+        for (micros, text) in [(-62_167_219_200_000_001, "-0001-12-31T23:59:59.999999Z"), (253_402_300_800_000_000, "+10000-01-01T00:00:00Z")] {
+            assert_eq!((TimeFormat::Rfc3339.put(micros, &mut date, &mut room), written("rfc3339", micros).as_str()), (None, text));
+        }
+        let mut out = b"x".to_vec();
+        assert!(!TimeFormat::Rfc3339.write(i64::MIN, &mut out) && !TimeFormat::parse("%Y").unwrap().write(i64::MAX, &mut out));
+        assert_eq!(out, b"x");
+        for (format, micros) in [("unix", i64::MIN), ("unix_ms", i64::MIN), ("unix_us", i64::MIN), ("unix_us", i64::MAX)] {
+            assert_eq!(TimeFormat::parse(format).unwrap().read(written(format, micros).as_bytes()), Some(micros), "{format}");
         }
     }
 

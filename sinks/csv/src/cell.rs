@@ -20,7 +20,8 @@ pub(crate) struct Style {
 impl Style {
     /// Does a spreadsheet take it for a formula? As OWASP lists them under "CSV Injection", full-width signs included. `'` is among them so
     /// that what is put before can be taken away again.
-    fn guarded(&self, text: &[u8]) -> bool {
+    #[inline]
+    pub(crate) fn guarded(&self, text: &[u8]) -> bool {
         const WIDE: [&str; 4] = ["\u{ff1d}", "\u{ff0b}", "\u{ff0d}", "\u{ff20}"];
         if !self.guard {
             return false;
@@ -36,7 +37,7 @@ impl Style {
 
     /// Is there a sign that makes quotes necessary?
     #[inline]
-    fn has_special(&self, text: &[u8]) -> bool {
+    pub(crate) fn has_special(&self, text: &[u8]) -> bool {
         let signs = [self.delimiter, b'"', b'\n', b'\r'];
         match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
             // Texts are short: eight signs at a time, without a branch for each of them.

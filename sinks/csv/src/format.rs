@@ -4,10 +4,11 @@ use std::io::Read;
 use std::ops::Range;
 
 use pipeline_contract::PlanError;
-use pipeline_sink_lines::{Column, Format, Records, Written};
+use pipeline_sink_lines::{Column, Format, Lines, OneByOne, Records, Written};
 use serde_json::{Map, Value, json};
 
 use crate::cell::Style;
+use crate::lines::Columns;
 use crate::scan::Scanner;
 
 /// CSV, as the pipeline file wants it.
@@ -50,6 +51,10 @@ impl Format for Csv {
         }
         out.extend_from_slice(self.style.newline);
         Ok(())
+    }
+
+    fn lines<'a>(&'a self, columns: &'a [Written], cells: &'a [Column<'a>]) -> Box<dyn Lines + 'a> {
+        if cells.is_empty() { Box::new(OneByOne { format: self, columns, cells }) } else { Box::new(Columns::new(&self.style, cells)) }
     }
 
     fn records<'a>(&self, _: &[Written], input: Box<dyn Read + Send + 'a>) -> Box<dyn Records + 'a> {

@@ -6,6 +6,7 @@
 mod cell;
 mod config;
 mod format;
+mod lines;
 mod scan;
 
 use pipeline_contract::{BuildContext, ConfigTable, Descriptor, Draft, Kind, PlanError, Plugin, Stage, parse_partial};

@@ -100,6 +100,26 @@ impl<'a> Column<'a> {
         }
     }
 
+    fn array(&self) -> &dyn Array {
+        match self {
+            Self::Bool(column) => *column,
+            Self::Int(column) => *column,
+            Self::Float(column) => *column,
+            Self::Text(column) => *column,
+            Self::Time(column) => *column,
+        }
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.array().len()
+    }
+
+    /// Is any cell null?
+    pub fn has_nulls(&self) -> bool {
+        self.array().null_count() > 0
+    }
+
     /// Is the cell null?
     #[inline]
     pub fn is_null(&self, row: usize) -> bool {

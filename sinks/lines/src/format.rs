@@ -1,6 +1,7 @@
 //! How rows are written and read: what a sink of lines brings itself.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use pipeline_contract::{ColumnType, PlanError};
 use serde_json::{Map, Value};
@@ -25,6 +26,11 @@ pub trait Format: Send + Sync + 'static {
     /// The place in `columns` of an instant that cannot be written.
     fn line(&self, columns: &[Written], cells: &[Column<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), usize>;
 
+    /// Makes lines of many rows; the same bytes as [`Format::line`].
+    fn lines<'a>(&'a self, columns: &'a [Written], cells: &'a [Column<'a>]) -> Box<dyn Lines + 'a> {
+        Box::new(OneByOne { format: self, columns, cells })
+    }
+
     /// Takes a stream apart into records.
     fn records<'a>(&self, columns: &[Written], input: Box<dyn Read + Send + 'a>) -> Box<dyn Records + 'a>;
 
@@ -38,6 +44,56 @@ pub trait Format: Send + Sync + 'static {
     fn warnings(&self, columns: &[Written]) -> Vec<PlanError> {
         let _ = columns;
         Vec::new()
+    }
+}
+
+/// The lines of a batch.
+pub trait Lines {
+    /// Writes rows, each with its end. It is quickest when they follow those that were written before.
+    ///
+    /// # Errors
+    /// Why one of them cannot be written. What stands in `out` then is of no use.
+    fn write(&mut self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), Unwritable>;
+}
+
+/// Why a row cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritable {
+    /// The instant in the column with this number.
+    Instant(usize),
+    /// Its line has so many bytes, more than [`LONGEST`].
+    Long(usize),
+}
+
+impl Unwritable {
+    /// Looks at the length of a line.
+    ///
+    /// # Errors
+    /// When it would not be read back.
+    #[inline]
+    pub fn if_long(len: usize) -> Result<(), Self> {
+        if len > LONGEST { Err(Self::Long(len)) } else { Ok(()) }
+    }
+}
+
+/// Lines, each made by itself.
+pub struct OneByOne<'a, F: ?Sized> {
+    /// What makes one.
+    pub format: &'a F,
+    /// The columns.
+    pub columns: &'a [Written],
+    /// Their cells.
+    pub cells: &'a [Column<'a>],
+}
+
+impl<F: Format + ?Sized> Lines for OneByOne<'_, F> {
+    fn write(&mut self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        for row in rows {
+            let from = out.len();
+            self.format.line(self.columns, self.cells, row, out).map_err(Unwritable::Instant)?;
+            Unwritable::if_long(out.len() - from)?;
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cell::{Cell, Column};
 use crate::config::{Checked, ColumnName};
-use crate::format::{Format, LONGEST, Record};
+use crate::format::{Format, LONGEST, Lines, Record, Unwritable};
 use crate::paths::Paths;
 use crate::template::Piece;
 
@@ -112,19 +112,23 @@ impl Layout {
         }
     }
 
-    /// Writes a row as a line.
-    pub(crate) fn line(&self, sources: &[Column<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), StageError> {
-        let from = out.len();
-        if let Err(at) = self.format.line(&self.columns, sources, row, out) {
-            let column = self.columns.get(at).map_or("a timestamp", |column| &column.name);
-            return Err(StageError::split(Category::Storage, format!("{column}: an instant is outside the years that can be written")));
+    /// What makes lines of the rows of a batch.
+    pub(crate) fn lines<'a>(&'a self, sources: &'a [Column<'a>]) -> Box<dyn Lines + 'a> {
+        self.format.lines(&self.columns, sources)
+    }
+
+    /// What is said of a row that cannot be written.
+    pub(crate) fn refuse(&self, why: Unwritable) -> StageError {
+        match why {
+            Unwritable::Instant(at) => {
+                let column = self.columns.get(at).map_or("a timestamp", |column| &column.name);
+                StageError::split(Category::Storage, format!("{column}: an instant is outside the years that can be written"))
+            }
+            Unwritable::Long(len) => {
+                let message = format!("a row makes a line of {len} bytes, and more than {} MiB is not read back", LONGEST >> 20);
+                StageError::split(Category::Storage, message).help("leave the long column out of `columns`, or reject it: `max_length`")
+            }
         }
-        if out.len() - from > LONGEST {
-            let message = format!("a row makes a line of {} bytes, and more than {} MiB is not read back", out.len() - from, LONGEST >> 20);
-            out.truncate(from);
-            return Err(StageError::split(Category::Storage, message).help("leave the long column out of `columns`, or reject it: `max_length`"));
-        }
-        Ok(())
     }
 
     /// Refuses rows whose key would not be read back, because the time format drops a part of it.

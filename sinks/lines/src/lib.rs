@@ -17,7 +17,7 @@ mod window;
 
 pub use cell::{Cell, Column, short};
 pub use config::{Checked, ColumnName, Options, check, nowhere};
-pub use format::{Cells, Format, LONGEST, Record, Records, ScanError};
+pub use format::{Cells, Format, LONGEST, Lines, OneByOne, Record, Records, ScanError, Unwritable};
 pub use layout::Written;
 pub use sink::LinesSink;
 pub use window::Window;

@@ -78,19 +78,29 @@ fn cannot_fail(layout: &Layout, batch: &RecordBatch) -> bool {
 
 fn make(layout: &Layout, batch: &RecordBatch, runs: Vec<(Range<usize>, usize)>, paths: Vec<String>) -> Result<Made, StageError> {
     let sources = layout.sources(batch);
+    let mut lines = layout.lines(&sources);
     let mut made: Made = paths.into_iter().map(|path| (path, Vec::new())).collect();
-    let mut longest = 0;
-    for (rows, path) in runs {
-        let Some((_, lines)) = made.get_mut(path) else { continue };
-        for row in rows.clone() {
-            // As much as all rows will need, were they as long as those before.
-            if lines.capacity() - lines.len() < longest {
-                lines.reserve(longest * (rows.end - row));
+    // The rows that are still to come for each file.
+    let mut rest = vec![0; made.len()];
+    runs.iter().for_each(|(rows, path)| rest[*path] += rows.len());
+    // How long a line was, where lines were longest.
+    let mut expected = 0;
+    for (mut rows, path) in runs {
+        let Some((_, out)) = made.get_mut(path) else { continue };
+        while !rows.is_empty() {
+            let piece = rows.start..rows.end.min(rows.start + FEW);
+            // As much as all rows of the file will need.
+            if out.capacity() - out.len() < expected * piece.len() {
+                out.reserve_exact(expected * rest[path]);
             }
-            let from = lines.len();
-            layout.line(&sources, row, lines)?;
-            longest = longest.max(lines.len() - from);
+            let from = out.len();
+            lines.write(piece.clone(), out).map_err(|why| layout.refuse(why))?;
+            expected = expected.max((out.len() - from).div_ceil(piece.len()));
+            rest[path] -= piece.len();
+            rows.start = piece.end;
         }
     }
+    // They are in memory until the commit.
+    made.iter_mut().filter(|(_, lines)| lines.capacity() - lines.len() > lines.len() / 8).for_each(|(_, lines)| lines.shrink_to_fit());
     Ok(made)
 }

@@ -174,13 +174,14 @@ impl Sink for LinesSink {
         self.append().await?;
         let files = self.files.as_mut().ok_or_else(not_recovered)?;
         let sources = layout.sources(batch);
+        let mut made = layout.lines(&sources);
         let mut new: BTreeMap<&str, Lines> = BTreeMap::new();
         for (rows, path) in runs {
             let lines = new.entry(&self.known.paths[path]).or_default();
             for row in rows {
                 let (mut key, mut line) = (Vec::new(), Vec::new());
                 layout.key_of_row(batch, row, &mut key);
-                layout.line(&sources, row, &mut line)?;
+                made.write(row..row + 1, &mut line).map_err(|why| layout.refuse(why))?;
                 lines.insert(key, line);
             }
         }
