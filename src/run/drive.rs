@@ -272,13 +272,21 @@ impl Drive<'_> {
 
     /// Counts what became of the epoch that was committed beside the open one, if it has landed.
     async fn landed(&mut self) -> Result<(), Stop> {
-        let Some(Landing { committed, lost }) = self.writer.landing.take() else { return Ok(()) };
+        let Some(Landing { committed, lost, next }) = self.writer.landing.take() else { return Ok(()) };
         let alone = self.count_commit(committed);
         lost.iter().for_each(|(index, error)| self.fail(*index, error));
-        match alone? {
-            Some(alone) => apart(self.store_alone(alone)).await,
-            None => Ok(()),
+        if let Some(alone) = alone? {
+            apart(self.store_alone(alone)).await?;
         }
+        for item in next {
+            // What follows of a split that failed would stand alone.
+            if self.record.splits.get(item.split).is_some_and(|split| split.status != SplitStatus::Failed)
+                && let Err(lost) = apart(self.writer.pass(item)).await
+            {
+                lost.iter().for_each(|(index, error)| self.fail(*index, error));
+            }
+        }
+        Ok(())
     }
 
     /// One split's rows may be in the others' way: each is stored by itself.

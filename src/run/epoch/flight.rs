@@ -1,7 +1,7 @@
 //! An epoch that is committed while rows of the next one go through dedupe already.
 //!
 //! What they would do to the sinks waits until the commit is over. Should the epoch not be stored, then nothing of the next one has been written:
-//! both are passed on again, one split after another, while everybody waits.
+//! the splits of the first are stored one by one, while everybody waits, and the rows of the next one are passed on again.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -30,6 +30,8 @@ pub(crate) struct Landing {
     pub(crate) committed: Result<Committed, CommitError>,
     /// Splits whose rows came meanwhile and could not be written then.
     pub(crate) lost: Vec<(usize, StageError)>,
+    /// What came meanwhile and is to be passed on again, once that is settled.
+    pub(crate) next: Vec<Passed>,
 }
 
 struct Landed {
@@ -107,13 +109,13 @@ impl EpochWriter {
                     let error = StageError::developer(format!("the epoch was not committed: {ended}"));
                     (self.unclean, self.poisoned) = (true, Some(error.clone()));
                     self.passed.splice(..0, std::mem::take(&mut flight.passed));
-                    self.landing = Some(Landing { committed: Err(self.drop_epoch(error).await), lost: Vec::new() });
+                    self.landing = Some(Landing { committed: Err(self.drop_epoch(error).await), lost: Vec::new(), next: Vec::new() });
                     return;
                 }
             },
         };
         self.outlets = outlets;
-        let mut lost = Vec::new();
+        let (mut lost, mut next) = (Vec::new(), Vec::new());
         let committed = match saved {
             Ok((commit, Ok(()))) => {
                 let mut committed = std::mem::take(&mut flight.committed);
@@ -132,22 +134,21 @@ impl EpochWriter {
             // Nothing of it is stored.
             Err(error) => {
                 tracing::warn!(reason = %error, "the epoch could not be made durable; its splits are stored one by one");
-                let mut items = std::mem::take(&mut flight.passed);
-                items.append(&mut self.passed);
+                next = std::mem::take(&mut self.passed);
                 self.clear().await;
                 self.opened_at = None;
-                Err(CommitError::Apart(items))
+                Err(CommitError::Apart(std::mem::take(&mut flight.passed)))
             }
             // Nobody knows whether it is.
             Ok((commit, Err(error))) => {
-                let next = (std::mem::take(&mut self.passed), std::mem::take(&mut self.outcomes), std::mem::take(&mut self.size), self.opened_at);
+                let open = (std::mem::take(&mut self.passed), std::mem::take(&mut self.outcomes), std::mem::take(&mut self.size), self.opened_at);
                 (self.passed, self.outcomes) = (std::mem::take(&mut flight.passed), std::mem::take(&mut flight.outcomes));
                 let mut done = self.conclude(flight.epoch, commit, std::mem::take(&mut flight.committed), Err(error)).await;
                 if let Err(CommitError::Dropped { lost, .. }) = &mut done {
                     // What followed is lost with it: nothing can be saved.
-                    lost.extend(next.0.iter().map(|item| item.split).filter(|split| !lost.contains(split)).collect::<BTreeSet<_>>());
+                    lost.extend(open.0.iter().map(|item| item.split).filter(|split| !lost.contains(split)).collect::<BTreeSet<_>>());
                 } else {
-                    (self.passed, self.outcomes, self.size, self.opened_at) = next;
+                    (self.passed, self.outcomes, self.size, self.opened_at) = open;
                 }
                 if done.is_ok() {
                     lost = self.hand_over(std::mem::take(&mut flight.queue)).await;
@@ -155,7 +156,7 @@ impl EpochWriter {
                 done
             }
         };
-        self.landing = Some(Landing { committed, lost });
+        self.landing = Some(Landing { committed, lost, next });
     }
 
     /// Has the sinks do what waited for them. Answers the splits whose rows could not be written, which are gone.

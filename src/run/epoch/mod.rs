@@ -351,6 +351,9 @@ impl EpochWriter {
     async fn write_anew(&mut self, without: usize) -> Vec<(usize, StageError)> {
         let mut lost = Vec::new();
         let mut gone = vec![without];
+        if let Some(landing) = &mut self.landing {
+            landing.next.retain(|item| item.split != without);
+        }
         loop {
             let items: Vec<Passed> = std::mem::take(&mut self.passed).into_iter().filter(|item| !gone.contains(&item.split)).collect();
             self.clear().await;
