@@ -130,7 +130,7 @@ pub fn write(value: f64, out: &mut Vec<u8>) {
 /// let len = pipeline_files::decimal::put(-186.5506, &mut room);
 /// assert_eq!(&room[..len], b"-186.5506");
 /// ```
-#[inline]
+#[inline(always)]
 pub fn put(value: f64, room: &mut Room) -> usize {
     few(value, room).unwrap_or_else(|| many(value, room))
 }
@@ -157,89 +157,112 @@ fn few_decimals(value: f64, out: &mut Vec<u8>) -> bool {
 
 /// Writes a number with few decimals, as prices have; `None` when it has more. Of at most 15 digits no two decimals are one float, so the only one
 /// of them that is read back as `value` is the shortest.
-#[inline]
+#[inline(always)]
 fn few(value: f64, room: &mut Room) -> Option<usize> {
+    const LEAST: u64 = 1e-5_f64.to_bits();
+    const MOST: u64 = 1e11_f64.to_bits();
     let size = value.abs();
-    // Too small or too large to be written without an exponent, or no number.
-    if !(1e-5..1e11).contains(&size) && size != 0.0 {
+    // Too small or too large to be written without an exponent, or no number. Bits of floats are in the order of the floats.
+    if size.to_bits().wrapping_sub(LEAST) >= MOST - LEAST && size != 0.0 {
         return None;
     }
-    let tried = |scale: f64| {
-        // Floats of this size are whole numbers, one after another.
-        const WHOLE: f64 = (1_u64 << 52) as f64;
-        let sum = size * scale + WHOLE;
-        ((sum - WHOLE) / scale == size).then_some(sum.to_bits() & ((1 << 52) - 1))
-    };
     room::place([b'-'], 0, room);
-    let at = usize::from(value.is_sign_negative());
-    if let Some(scaled) = tried(1e4) {
-        let at = whole(scaled / 10_000, at, room);
-        let part = u64::from(four((scaled % 10_000) as u32));
-        room::place((u64::from(b'.') | (part | ZEROS >> 32) << 8).to_le_bytes(), at, room);
-        Some(at + 1 + behind(part))
-    } else if let Some(scaled) = tried(1e8).filter(|_| size < 1e7) {
-        let at = whole(scaled / 100_000_000, at, room);
-        let part = digits(scaled % 100_000_000);
-        room::place([b'.'], at, room);
-        room::place((part | ZEROS).to_le_bytes(), at + 1, room);
-        Some(at + 1 + behind(part))
-    } else {
-        None
-    }
+    let at = (value.to_bits() >> 63) as usize;
+    let Some(scaled) = scaled(size, 1e4) else { return more(size, at, room) };
+    let (whole, part) = (scaled / 10_000, (scaled % 10_000) as u32);
+    let at = if whole < GROUP { first(whole as u32, at, room) } else { large(whole, at, room) };
+    let part = u64::from(four(part));
+    room::place((u64::from(b'.') | (part | ZEROS >> 32) << 8).to_le_bytes(), at, room);
+    Some(at + 1 + behind(part))
+}
+
+/// As [`few`], for five to eight decimals.
+#[inline]
+fn more(size: f64, at: usize, room: &mut Room) -> Option<usize> {
+    let scaled = scaled(size, 1e8).filter(|_| size < 1e7)?;
+    let at = first((scaled / GROUP) as u32, at, room);
+    let part = digits((scaled % GROUP) as u32);
+    room::place([b'.'], at, room);
+    room::place((part | ZEROS).to_le_bytes(), at + 1, room);
+    Some(at + 1 + behind(part))
+}
+
+/// The whole number that is `size`, so many times as large, if it is one.
+#[inline(always)]
+fn scaled(size: f64, scale: f64) -> Option<u64> {
+    // Floats of this size are whole numbers, one after another.
+    const WHOLE: f64 = (1_u64 << 52) as f64;
+    let sum = size * scale + WHOLE;
+    ((sum - WHOLE) / scale == size).then_some(sum.to_bits() & ((1 << 52) - 1))
 }
 
 /// How many of the digits behind a point are written: zeros at the end are left out but for the first.
-#[inline]
+#[inline(always)]
 pub(crate) fn behind(digits: u64) -> usize {
     8 - (digits | 1).leading_zeros() as usize / 8
 }
 
+/// More are written group by group.
+const GROUP: u64 = 100_000_000;
+
 /// Writes a whole number to a place of a room that has twenty bytes more, and says where it ends.
-#[inline]
+#[inline(always)]
 pub(crate) fn whole(number: u64, at: usize, room: &mut Room) -> usize {
-    const GROUP: u64 = 100_000_000;
-    let (upper, lower) = (number / GROUP, number % GROUP);
-    if upper == 0 {
-        return first(lower, at, room);
+    if number < GROUP {
+        return first(number as u32, at, room);
     }
-    let at = if upper < GROUP { first(upper, at, room) } else { group(upper % GROUP, first(upper / GROUP, at, room), room) };
+    let (upper, lower) = (number / GROUP, (number % GROUP) as u32);
+    let at = if upper < GROUP {
+        first(upper as u32, at, room)
+    } else {
+        let at = first((upper / GROUP) as u32, at, room);
+        group((upper % GROUP) as u32, at, room)
+    };
     group(lower, at, room)
 }
 
+/// Prices are seldom as large.
+#[cold]
+#[inline(never)]
+fn large(number: u64, at: usize, room: &mut Room) -> usize {
+    whole(number, at, room)
+}
+
 /// Writes a number of at most eight digits without the zeros before it.
-#[inline]
-fn first(number: u64, at: usize, room: &mut Room) -> usize {
+#[inline(always)]
+fn first(number: u32, at: usize, room: &mut Room) -> usize {
     let digits = digits(number);
     // The last digit is written in any case.
-    let skipped = (digits | 1 << 56).trailing_zeros() & !7;
-    room::place(((digits | ZEROS) >> skipped).to_le_bytes(), at, room);
+    let skipped = (digits | 1 << 56).trailing_zeros();
+    room::place(((digits | ZEROS) >> (skipped & !7)).to_le_bytes(), at, room);
     at + 8 - skipped as usize / 8
 }
 
 /// Writes a number of at most eight digits with the zeros before it.
-#[inline]
-fn group(number: u64, at: usize, room: &mut Room) -> usize {
+#[inline(always)]
+fn group(number: u32, at: usize, room: &mut Room) -> usize {
     room::place((digits(number) | ZEROS).to_le_bytes(), at, room);
     at + 8
 }
 
 /// The four digits of a number that has no more, the first in the lowest byte.
-#[inline]
+#[inline(always)]
 pub(crate) fn four(number: u32) -> u32 {
     let hundreds = (number * 5243) >> 19;
-    let pairs = hundreds | ((number - hundreds * 100) << 16);
+    let pairs = (number << 16) - hundreds * ((100 << 16) - 1);
     let tens = ((pairs * 103) >> 10) & 0x000f_000f;
-    tens | ((pairs - tens * 10) << 8)
+    (pairs << 8) - tens * ((10 << 8) - 1)
 }
 
 /// The eight digits of a number that has no more, the first in the lowest byte: it is cut into numbers of four digits, then of two, then of one.
-#[inline]
-pub(crate) fn digits(number: u64) -> u64 {
-    let fours = (number / 10_000) | ((number % 10_000) << 32);
+/// A part goes up, and what it was worth is taken away from the rest of it, in one subtraction.
+#[inline(always)]
+pub(crate) fn digits(number: u32) -> u64 {
+    let fours = (u64::from(number) << 32) - u64::from(number / 10_000) * ((10_000 << 32) - 1);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
-    let pairs = hundreds | ((fours - hundreds * 100) << 16);
+    let pairs = (fours << 16) - hundreds * ((100 << 16) - 1);
     let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
-    tens | ((pairs - tens * 10) << 8)
+    (pairs << 8) - tens * ((10 << 8) - 1)
 }
 
 #[cfg(test)]

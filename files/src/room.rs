@@ -7,7 +7,7 @@ pub const WIDTH: usize = 32;
 pub type Room = [u8; WIDTH];
 
 /// Puts signs at a place, with which they have room.
-#[inline]
+#[inline(always)]
 pub(crate) fn place<const LEN: usize>(signs: [u8; LEN], at: usize, room: &mut Room) {
     if let Some(place) = room.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<LEN>()) {
         *place = signs;

@@ -71,7 +71,7 @@ impl TimeFormat {
 
     /// As [`TimeFormat::write`], to the begin of a room: how many signs it has, at most 27. `None` where it has none that can be told so quickly.
     /// `date` is that of the instant before, which is often the same.
-    #[inline]
+    #[inline(always)]
     pub fn put(&self, micros: i64, date: &mut Date, room: &mut Room) -> Option<usize> {
         match self {
             Self::Rfc3339 => rfc3339(micros, date, room),
@@ -159,7 +159,7 @@ impl Date {
 }
 
 /// `2026-05-19T15:00:00Z`, with 3 or 6 digits of a second only when there are any.
-#[inline]
+#[inline(always)]
 fn rfc3339(micros: i64, date: &mut Date, room: &mut Room) -> Option<usize> {
     let (days, time) = (micros.div_euclid(DAY), micros.rem_euclid(DAY).cast_unsigned());
     if days != date.days {
@@ -171,7 +171,7 @@ fn rfc3339(micros: i64, date: &mut Date, room: &mut Room) -> Option<usize> {
     let (signs, len) = if sub == 0 {
         (u64::from(b'Z'), 1)
     } else {
-        let digits = decimal::digits(sub) | ZEROS;
+        let digits = decimal::digits(sub as u32) | ZEROS;
         let point = u64::from(b'.');
         if sub % 1000 == 0 {
             (point | (digits >> 16 & 0xff_ffff) << 8 | u64::from(b'Z') << 32, 5)
@@ -184,7 +184,7 @@ fn rfc3339(micros: i64, date: &mut Date, room: &mut Room) -> Option<usize> {
 }
 
 /// `15:00:00`, the first sign in the lowest byte: hours, minutes and seconds are taken apart into digits at once.
-#[inline]
+#[inline(always)]
 fn clock(seconds: u64) -> u64 {
     const LOW: u64 = 0x000f_0000_0f00_000f;
     let minutes = seconds / 60;
@@ -232,7 +232,7 @@ fn fast_rfc3339(text: &[u8]) -> Option<i64> {
 }
 
 /// How many units it is, with decimals only when there are any.
-#[inline]
+#[inline(always)]
 fn count<const UNIT: u64>(micros: i64, room: &mut Room) -> usize {
     let size = micros.unsigned_abs();
     let part = size % UNIT;
@@ -242,7 +242,7 @@ fn count<const UNIT: u64>(micros: i64, room: &mut Room) -> usize {
         return at;
     }
     let others = if UNIT == 1000 { 40 } else { 16 };
-    let digits = decimal::digits(part) >> others;
+    let digits = decimal::digits(part as u32) >> others;
     room::place([b'.'], at, room);
     room::place((digits | ZEROS).to_le_bytes(), at + 1, room);
     at + 1 + decimal::behind(digits)

@@ -158,15 +158,14 @@ impl Sink for LinesSink {
         if op == Op::Append {
             let files = self.files.as_mut().ok_or_else(not_recovered)?;
             // The files of these rows, and for each run the number of its file among them.
-            let (mut paths, mut numbers) = (Vec::new(), HashMap::new());
-            let mut numbered: Vec<(Range<usize>, usize)> = Vec::with_capacity(runs.len());
-            for (rows, path) in runs {
-                let number = *numbers.entry(path).or_insert(paths.len());
-                if number == paths.len() {
+            let (mut paths, mut numbers) = (Vec::new(), vec![None; self.known.paths.len()]);
+            let mut number = |path: usize| {
+                *numbers[path].get_or_insert_with(|| {
                     paths.push(self.known.paths[path].clone());
-                }
-                numbered.push((rows, number));
-            }
+                    paths.len() - 1
+                })
+            };
+            let numbered = runs.into_iter().map(|(rows, path)| (rows, number(path))).collect();
             // Whatever is wrong with a file is the fault of these rows.
             paths.iter().try_for_each(|path| files.announce(path, &layout.header))?;
             return self.making.start(&layout, batch, numbered, paths);
