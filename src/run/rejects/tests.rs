@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pipeline_contract::arrow::array::RecordBatchOptions;
 use pipeline_contract::arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use pipeline_contract::arrow::{ArrayRef, Field, RecordBatch, Schema};
-use pipeline_contract::{ColumnType, row_json};
+use pipeline_contract::row_json;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
@@ -107,8 +107,8 @@ proptest! {
         let single: Vec<Reject> = single.into_iter().map(|(row, rule, message)| Reject::new(row, rule, message)).collect();
         let mut rows = RejectedRows::new(&batch, &rules.iter().cloned().collect::<Arc<[String]>>());
         let mut expected: Vec<StoredReject> = single.iter().map(|reject| stored(&run, &split, &stages[0], reject.clone())).collect();
-        for row in 0..batch.num_rows() {
-            let (rule, message) = (row % rules.len(), &messages[row]);
+        for (row, message) in messages.iter().enumerate().take(batch.num_rows()) {
+            let rule = row % rules.len();
             rows.push(row, rule, |out| { out.push_str(message); Ok::<_, ()>(()) }).unwrap();
             expected.push(stored(&run, &split, &stages[1], Reject::of_row(row_json(&batch, row), &rules[rule], message)));
         }
