@@ -101,9 +101,13 @@ fn up_to_8(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// Eight digits, the first in the lowest byte: neighbours are put together to numbers of two digits, then of four, then of eight.
+/// The number of eight digits, the first in the lowest byte: neighbours are put together to numbers of two digits, then of four, then of eight.
+///
+/// ```
+/// assert_eq!(pipeline_files::decimal::eight(u64::from_le_bytes([0, 0, 1, 8, 6, 5, 5, 0])), 186_550);
+/// ```
 #[inline]
-fn eight(digits: u64) -> u64 {
+pub fn eight(digits: u64) -> u64 {
     let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
     (fours * 10_000 + (fours >> 32)) & 0xffff_ffff

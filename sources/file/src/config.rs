@@ -233,6 +233,8 @@ pub(crate) struct Dialect {
     pub(crate) quoted_newlines: bool,
     pub(crate) null: Vec<Vec<u8>>,
     pub(crate) comma: bool,
+    /// As many bytes as are looked at in one go; with 0 it is done record by record.
+    pub(crate) block: usize,
 }
 
 /// A config without faults.
@@ -341,6 +343,7 @@ fn dialect(config: &Config, tabs: bool, faults: &mut Vec<PlanError>) -> Dialect 
         quoted_newlines: config.quoted_newlines.as_ref().is_none_or(|quoted| **quoted),
         null,
         comma,
+        block: crate::csv::MOST,
     }
 }
 

@@ -5,6 +5,12 @@ use crate::columns::Cells;
 use crate::config::{Dialect, Type, Wanted};
 use crate::reader::{Batch, Fault, Step};
 
+#[cfg(test)]
+mod agree;
+mod block;
+
+pub(crate) use block::MOST;
+
 /// A cell in a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Field {
@@ -198,23 +204,18 @@ pub(crate) struct CsvRows {
     plain: bool,
     fields: Vec<Field>,
     scratch: Vec<u8>,
+    cuts: block::Cuts,
 }
 
 impl CsvRows {
     /// Records whose cells are for these columns, each by its number.
     pub(crate) fn new(dialect: Dialect, targets: Vec<Option<usize>>) -> Self {
         let longest_null = dialect.null.iter().map(Vec::len).max().unwrap_or_default();
-        Self { dialect, targets, longest_null, plain: true, fields: Vec::new(), scratch: Vec::new() }
+        Self { dialect, targets, longest_null, plain: true, fields: Vec::new(), scratch: Vec::new(), cuts: block::Cuts::new() }
     }
 
     /// Reads the record at the front.
     pub(crate) fn step(&mut self, data: &[u8], whole: bool, wanted: &[Wanted], batch: &mut Batch) -> Step {
-        if self.plain {
-            if let Some(len) = self.plain_row(data, wanted, batch) {
-                return Step::Row { len, lines: 1 };
-            }
-            batch.columns.iter_mut().for_each(|cells| cells.truncate(batch.rows));
-        }
         let (len, lines) = match scan(data, whole, &self.dialect, &mut self.fields) {
             Scan::Record { len, lines } => (len, lines),
             Scan::More => return Step::More,
@@ -235,43 +236,6 @@ impl CsvRows {
             }
         }
         Step::Row { len, lines }
-    }
-
-    /// Reads a whole record without quotes, whose values are what they should be, in one go; answers its length. `None` when anything is
-    /// otherwise: the columns may hold a part of it then.
-    #[inline]
-    fn plain_row(&mut self, data: &[u8], wanted: &[Wanted], batch: &mut Batch) -> Option<usize> {
-        const PLAIN: Field = Field { start: 0, end: 0, quoted: false, doubled: false };
-        let signs = Signs::of(self.dialect.delimiter);
-        let mut targets = self.targets.iter();
-        let mut start = 0;
-        for (block, bytes) in data.as_chunks::<8>().0.iter().enumerate() {
-            let mut marked = signs.marks(u64::from_le_bytes(*bytes));
-            while marked != 0 {
-                let at = block * 8 + marked.trailing_zeros() as usize / 8;
-                marked &= marked - 1;
-                let sign = data[at];
-                let is_last = sign == b'\n';
-                if sign != self.dialect.delimiter && !is_last {
-                    if sign == b'"' {
-                        return None;
-                    }
-                    continue;
-                }
-                let cell = data.get(start..at)?;
-                let cell = if is_last { cell.strip_suffix(b"\r").unwrap_or(cell) } else { cell };
-                if let Some(target) = *targets.next()? {
-                    let (cells, wanted) = (batch.columns.get_mut(target)?, wanted.get(target)?);
-                    push(&PLAIN, cell, cells, wanted, &self.dialect, self.longest_null, &mut self.scratch).ok()?;
-                }
-                // An empty line is no record.
-                if is_last {
-                    return (targets.as_slice().is_empty() && at > usize::from(data[0] == b'\r')).then_some(at + 1);
-                }
-                start = at + 1;
-            }
-        }
-        None
     }
 }
 
@@ -328,7 +292,7 @@ mod tests {
     use super::*;
 
     fn dialect(quoted_newlines: bool) -> Dialect {
-        Dialect { delimiter: b',', header: false, quoted_newlines, null: vec![Vec::new()], comma: false }
+        Dialect { delimiter: b',', header: false, quoted_newlines, null: vec![Vec::new()], comma: false, block: MOST }
     }
 
     /// The records up to the first fault, as their cells; whether there was none.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cell;
 use crate::config::{Compression, Dialect, Format};
-use crate::csv::{Field, Scan, scan};
+use crate::csv::{Field, MOST, Scan, scan};
 use crate::input::plain;
 use crate::lines::{LONGEST, Lines};
 use crate::reader::{first_record, skip_mark};
@@ -219,7 +219,7 @@ fn records(lines: &mut Lines) -> std::io::Result<Option<(Dialect, Vec<Guess>)>> 
         lines.fill()?;
     }
     let line = lines.data().trim_ascii_start().split(|sign| *sign == b'\n').next().unwrap_or_default();
-    let mut dialect = Dialect { delimiter: delimiter(line), header: true, quoted_newlines: true, null: vec![Vec::new()], comma: false };
+    let mut dialect = Dialect { delimiter: delimiter(line), header: true, quoted_newlines: true, null: vec![Vec::new()], comma: false, block: MOST };
     let Some(Ok(first)) = first_record(lines, &dialect)? else { return Ok(None) };
     // A cell that is a number or nothing is no name.
     dialect.header = first.iter().all(|cell| !cell::trimmed(cell).is_empty() && cell::float(cell::trimmed(cell)).is_none());

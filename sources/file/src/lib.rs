@@ -7,6 +7,7 @@ mod cell;
 mod columns;
 mod config;
 mod csv;
+mod digits;
 mod find;
 mod infer;
 mod input;

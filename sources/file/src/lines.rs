@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 /// What is read at once.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 256 << 10;
 
 /// The longest record, in bytes: one is in memory, whoever the file is from.
 pub(crate) const LONGEST: usize = 16 << 20;

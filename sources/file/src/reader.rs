@@ -1,6 +1,7 @@
 //! One file, or a part of one, batch by batch.
 
 use std::io::{self, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 
 use pipeline_contract::arrow::RecordBatch;
@@ -132,10 +133,12 @@ impl FileReader {
         let from = self.lines.offset;
         while !self.done {
             let is_empty = self.batch.rows == 0 && self.rejects.is_empty();
-            if !is_empty && (self.batch.rows + self.rejects.len() >= ROWS || self.lines.offset - from >= BYTES) {
+            let rows = ROWS.saturating_sub(self.batch.rows + self.rejects.len());
+            let bytes = BYTES.saturating_sub(self.lines.offset - from);
+            if !is_empty && (rows == 0 || bytes == 0) {
                 break;
             }
-            if let Err(error) = self.step() {
+            if let Err(error) = self.block(rows, bytes).and_then(|some| if some { Ok(()) } else { self.step() }) {
                 self.failed = Some(error);
                 break;
             }
@@ -146,6 +149,25 @@ impl FileReader {
             Some(error) => Err(error.clone()),
             None => Ok(None),
         }
+    }
+
+    /// Takes records of CSV at the front that are as most are: up to so many, which begin before so many bytes. False when there is none.
+    fn block(&mut self, most: usize, bytes: u64) -> Result<bool, StageError> {
+        let Parser::Csv(rows) = &mut self.parser else { return Ok(false) };
+        let limit = self.end.map_or(bytes, |end| bytes.min(end.saturating_sub(self.lines.offset)));
+        let block = rows.block(self.lines.data(), most, limit, &self.shared.checked.columns, &mut self.batch);
+        let lines = (block.rows + block.bad.len()) as u64;
+        for bad in block.bad {
+            let kept = self.reject(bad.start..bad.end, bad.line as u64, bad.fault);
+            if kept.is_err() {
+                // The lines before could not be counted, at the first of them: none counts.
+                self.take_back();
+            }
+            kept?;
+        }
+        self.batch.rows += block.rows;
+        self.lines.take(block.len, lines);
+        Ok(lines > 0)
     }
 
     /// Looks at one record.
@@ -170,7 +192,8 @@ impl FileReader {
             }
             Step::Took { len, lines } => self.lines.take(len, lines),
             Step::Reject { len, lines, fault } => {
-                self.reject(len, fault)?;
+                self.take_back();
+                self.reject(0..len, 0, fault)?;
                 self.lines.take(len, lines);
             }
             Step::Bad(fault) => self.reject_line(fault)?,
@@ -190,30 +213,35 @@ impl FileReader {
 
     /// Rejects the first line of what cannot be read as a record.
     fn reject_line(&mut self, fault: Fault) -> Result<(), StageError> {
+        self.take_back();
         match memchr::memchr(b'\n', self.lines.data()) {
             Some(end) => {
-                self.reject(end + 1, fault)?;
+                self.reject(0..end + 1, 0, fault)?;
                 self.lines.take(end + 1, 1);
                 Ok(())
             }
             None if self.lines.is_whole() || self.lines.data().len() > LONGEST => {
-                self.reject(self.lines.data().len(), fault)?;
+                self.reject(0..self.lines.data().len(), 0, fault)?;
                 self.lines.skip_line().map_err(|error| self.opened.error("read", &error))
             }
             None => self.fill(),
         }
     }
 
-    /// Keeps a record of `len` bytes at the front as a reject.
-    fn reject(&mut self, len: usize, fault: Fault) -> Result<(), StageError> {
+    /// Takes out of the columns what is no row.
+    fn take_back(&mut self) {
         self.batch.columns.iter_mut().for_each(|cells| cells.truncate(self.batch.rows));
+    }
+
+    /// Keeps a record that is in these bytes, and behind so many lines of them, as a reject.
+    fn reject(&mut self, record: Range<usize>, lines: u64, fault: Fault) -> Result<(), StageError> {
         let before = match self.before {
             Some(before) => before,
             None => *self.before.insert(self.shared.lines_before(&self.opened)?),
         };
-        let line = before + self.lines.line + 1;
+        let line = before + self.lines.line + lines + 1;
         let data = self.lines.data();
-        let record = data.get(..len).unwrap_or(data);
+        let record = data.get(record).unwrap_or(data);
         let record = record.strip_suffix(b"\n").unwrap_or(record);
         let record = record.strip_suffix(b"\r").unwrap_or(record);
         let file = &self.opened.name;
@@ -229,7 +257,7 @@ impl FileReader {
         let rows = std::mem::take(&mut self.batch.rows);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(checked.columns.len() + 1);
         for (cells, wanted) in self.batch.columns.iter_mut().zip(&checked.columns) {
-            columns.push(cells.finish(&wanted.ty)?);
+            columns.push(cells.finish(&wanted.ty, ROWS)?);
         }
         if checked.file_column {
             columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(self.opened.name.as_str(), rows))));

@@ -1,0 +1,126 @@
+//! Numbers where they stand among others: the bytes before a cell are read with it, and left out, so that few steps depend on its length.
+
+use pipeline_files::decimal::eight;
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
+const POINTS: u64 = u64::from_ne_bytes([b'.' ^ b'0'; 8]);
+
+/// The last signs of eight, by how many they are.
+const LAST: [u64; 9] = {
+    let mut masks = [0; 9];
+    let mut len = 1;
+    while len <= 8 {
+        masks[len] = !0 << (64 - 8 * len);
+        len += 1;
+    }
+    masks
+};
+
+/// The last signs of a text of so many, at most eight of them, each as its distance from `0`; what stands before is 0.
+#[inline(always)]
+fn last(data: &[u8], end: usize, len: usize) -> Option<u64> {
+    let signs = data.get(end.wrapping_sub(8)..)?.first_chunk::<8>()?;
+    // A table takes fewer steps than shifts whose length is not known beforehand.
+    Some((u64::from_le_bytes(*signs) ^ ZEROS) & LAST[len.min(8)])
+}
+
+/// A byte's high bit is set where one of the two has no digit; it may be set in the bytes behind one of those, too.
+#[inline(always)]
+fn no_digits(signs: u64) -> u64 {
+    (signs.wrapping_add(u64::from_ne_bytes([0x7f - 9; 8])) | signs) & HIGH
+}
+
+/// The number of `len` signs, which are not none, before `end`: digits with a point among the last eight signs and one to eight before it, or up to
+/// eight digits; `-` may stand before. All others are `None`, numbers too, and so is one with less than eight bytes before its point.
+#[inline(always)]
+pub(crate) fn float(data: &[u8], end: usize, len: usize) -> Option<f64> {
+    positive(data, end, len).or_else(|| negative(data, end, len))
+}
+
+#[inline(never)]
+fn negative(data: &[u8], end: usize, len: usize) -> Option<f64> {
+    if len > 1 && data.get(end - len) == Some(&b'-') { positive(data, end, len - 1).map(|value| -value) } else { None }
+}
+
+#[inline(always)]
+fn positive(data: &[u8], end: usize, len: usize) -> Option<f64> {
+    const WORTH: [(u64, f64); 8] = [(1, 1e0), (10, 1e1), (100, 1e2), (1000, 1e3), (10_000, 1e4), (100_000, 1e5), (1_000_000, 1e6), (10_000_000, 1e7)];
+    let signs = last(data, end, len)?;
+    let beside = signs ^ POINTS;
+    // The lowest of these bits is at the first point.
+    let points = beside.wrapping_sub(ONES) & !beside & HIGH;
+    if points == 0 {
+        return (len <= 8 && no_digits(signs) == 0).then(|| of_whole(eight(signs)));
+    }
+    let behind = signs & !(points ^ (points - 1));
+    let decimals = 7 - (points.trailing_zeros() / 8) as usize;
+    let digits = len.wrapping_sub(decimals + 1);
+    if digits.wrapping_sub(1) >= 8 {
+        return None;
+    }
+    let whole = last(data, end.wrapping_sub(decimals + 1), digits)?;
+    if no_digits(whole) | no_digits(behind) != 0 {
+        return None;
+    }
+    let (worth, divisor) = WORTH[decimals & 7];
+    // At most fifteen digits, which fit a float, and a power of ten that is a float itself: the quotient alone is rounded.
+    Some(of_whole(eight(whole) * worth + eight(behind)) / divisor)
+}
+
+/// A whole number below 2^52. The processor has a step for it, which waits for the last number's: the register's other half stays.
+#[inline(always)]
+fn of_whole(number: u64) -> f64 {
+    const WHOLE: f64 = (1_u64 << 52) as f64;
+    f64::from_bits(WHOLE.to_bits() | number) - WHOLE
+}
+
+/// The whole number of `len` signs, which are not none, before `end`: of up to sixteen digits. All others are `None`, numbers too.
+#[inline(always)]
+pub(crate) fn whole(data: &[u8], end: usize, len: usize) -> Option<i64> {
+    let low = last(data, end, len)?;
+    let high = match len {
+        ..=8 => 0,
+        9..=16 => last(data, end.wrapping_sub(8), len - 8)?,
+        _ => return None,
+    };
+    (no_digits(low) | no_digits(high) == 0).then(|| (eight(high) * 100_000_000 + eight(low)).cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cell;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn numbers_among_others_are_read_as_by_themselves(
+            before in prop_oneof!["[0-9.,]{8,20}", ".{0,12}"],
+            text in prop_oneof!["-?[0-9]{0,18}", "-?[0-9]{1,9}[.][0-9]{0,9}", "[0-9.]{0,17}", "[-+/:0-9.eE ]{1,8}", ".{1,9}"].prop_filter("none", |text| !text.is_empty()),
+            after in "[0-9.,]{0,9}",
+        ) {
+            let data = format!("{before},{text},{after}").into_bytes();
+            let end = before.len() + 1 + text.len();
+            if let Some(found) = float(&data, end, text.len()) {
+                prop_assert_eq!(Some(found.to_bits()), cell::float(text.as_bytes()).map(f64::to_bits), "{}", text);
+            }
+            if let Some(found) = whole(&data, end, text.len()) {
+                prop_assert_eq!(Some(found), cell::integer(text.as_bytes()), "{}", text);
+            }
+        }
+
+        #[test]
+        fn plain_numbers_are_read(negative in any::<bool>(), whole_part in 0..100_000_000_u32, part in proptest::option::of("[0-9]{1,7}"), id in 0..10_000_000_000_000_000_u64) {
+            let sign = if negative { "-" } else { "" };
+            let text = part.map_or(format!("{sign}{whole_part}"), |part| format!("{sign}{whole_part}.{part}"));
+            let data = format!("12345.6,{text},");
+            prop_assert_eq!(float(data.as_bytes(), 8 + text.len(), text.len()).map(f64::to_bits), text.parse().ok().map(f64::to_bits), "{}", text);
+            let data = format!("12345.6,{id},");
+            prop_assert_eq!(whole(data.as_bytes(), data.len() - 1, data.len() - 9), Some(id as i64));
+        }
+    }
+}
