@@ -32,27 +32,46 @@ fn no_digits(signs: u64) -> u64 {
     (signs.wrapping_add(u64::from_ne_bytes([0x7f - 9; 8])) | signs) & HIGH
 }
 
+/// A number as its digits, of which there are at most fifteen, and a power of ten. Both are floats, so that the quotient alone is rounded; it is left
+/// open because it takes long, and many are worked out side by side.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Quotient {
+    digits: u64,
+    divisor: f64,
+}
+
+impl Quotient {
+    #[inline(always)]
+    pub(crate) fn value(self) -> f64 {
+        // A whole number below 2^52 as a float. The processor's own step for it waits for the one before: half of the register stays.
+        const WHOLE: f64 = (1_u64 << 52) as f64;
+        (f64::from_bits(WHOLE.to_bits() | self.digits) - WHOLE) / self.divisor
+    }
+}
+
 /// The number of `len` signs, which are not none, before `end`: digits with a point among the last eight signs and one to eight before it, or up to
 /// eight digits; `-` may stand before. All others are `None`, numbers too, and so is one with less than eight bytes before its point.
 #[inline(always)]
-pub(crate) fn float(data: &[u8], end: usize, len: usize) -> Option<f64> {
+pub(crate) fn float(data: &[u8], end: usize, len: usize) -> Option<Quotient> {
     positive(data, end, len).or_else(|| negative(data, end, len))
 }
 
 #[inline(never)]
-fn negative(data: &[u8], end: usize, len: usize) -> Option<f64> {
-    if len > 1 && data.get(end - len) == Some(&b'-') { positive(data, end, len - 1).map(|value| -value) } else { None }
+fn negative(data: &[u8], end: usize, len: usize) -> Option<Quotient> {
+    let is_negative = len > 1 && data.get(end - len) == Some(&b'-');
+    let found = is_negative.then(|| positive(data, end, len - 1)).flatten();
+    found.map(|found| Quotient { divisor: -found.divisor, ..found })
 }
 
 #[inline(always)]
-fn positive(data: &[u8], end: usize, len: usize) -> Option<f64> {
+fn positive(data: &[u8], end: usize, len: usize) -> Option<Quotient> {
     const WORTH: [(u64, f64); 8] = [(1, 1e0), (10, 1e1), (100, 1e2), (1000, 1e3), (10_000, 1e4), (100_000, 1e5), (1_000_000, 1e6), (10_000_000, 1e7)];
     let signs = last(data, end, len)?;
     let beside = signs ^ POINTS;
     // The lowest of these bits is at the first point.
     let points = beside.wrapping_sub(ONES) & !beside & HIGH;
     if points == 0 {
-        return (len <= 8 && no_digits(signs) == 0).then(|| of_whole(eight(signs)));
+        return (len <= 8 && no_digits(signs) == 0).then(|| Quotient { digits: eight(signs), divisor: 1.0 });
     }
     let behind = signs & !(points ^ (points - 1));
     let decimals = 7 - (points.trailing_zeros() / 8) as usize;
@@ -65,15 +84,7 @@ fn positive(data: &[u8], end: usize, len: usize) -> Option<f64> {
         return None;
     }
     let (worth, divisor) = WORTH[decimals & 7];
-    // At most fifteen digits, which fit a float, and a power of ten that is a float itself: the quotient alone is rounded.
-    Some(of_whole(eight(whole) * worth + eight(behind)) / divisor)
-}
-
-/// A whole number below 2^52. The processor has a step for it, which waits for the last number's: the register's other half stays.
-#[inline(always)]
-fn of_whole(number: u64) -> f64 {
-    const WHOLE: f64 = (1_u64 << 52) as f64;
-    f64::from_bits(WHOLE.to_bits() | number) - WHOLE
+    Some(Quotient { digits: eight(whole) * worth + eight(behind), divisor })
 }
 
 /// The whole number of `len` signs, which are not none, before `end`: of up to sixteen digits. All others are `None`, numbers too.
@@ -105,7 +116,7 @@ mod tests {
         ) {
             let data = format!("{before},{text},{after}").into_bytes();
             let end = before.len() + 1 + text.len();
-            if let Some(found) = float(&data, end, text.len()) {
+            if let Some(found) = float(&data, end, text.len()).map(Quotient::value) {
                 prop_assert_eq!(Some(found.to_bits()), cell::float(text.as_bytes()).map(f64::to_bits), "{}", text);
             }
             if let Some(found) = whole(&data, end, text.len()) {
@@ -118,7 +129,7 @@ mod tests {
             let sign = if negative { "-" } else { "" };
             let text = part.map_or(format!("{sign}{whole_part}"), |part| format!("{sign}{whole_part}.{part}"));
             let data = format!("12345.6,{text},");
-            prop_assert_eq!(float(data.as_bytes(), 8 + text.len(), text.len()).map(f64::to_bits), text.parse().ok().map(f64::to_bits), "{}", text);
+            prop_assert_eq!(float(data.as_bytes(), 8 + text.len(), text.len()).map(|found| found.value().to_bits()), text.parse().ok().map(f64::to_bits), "{}", text);
             let data = format!("12345.6,{id},");
             prop_assert_eq!(whole(data.as_bytes(), data.len() - 1, data.len() - 9), Some(id as i64));
         }

@@ -77,21 +77,31 @@ const PLAIN: Field = Field { start: 0, end: 0, quoted: false, doubled: false };
 
 /// How most cells of a type are read.
 trait Read: Copy {
-    type Value: Copy + Default;
+    /// What is known of a value when its cell was read.
+    type Read: Copy + Default;
+    type Value;
 
     /// The value of `len` signs, which are not none, before `end`; `None` when it takes more to tell.
-    fn read(self, data: &[u8], end: usize, len: usize) -> Option<Self::Value>;
+    fn read(self, data: &[u8], end: usize, len: usize) -> Option<Self::Read>;
+
+    fn value(read: Self::Read) -> Self::Value;
 }
 
 #[derive(Clone, Copy)]
 struct Float;
 
 impl Read for Float {
+    type Read = digits::Quotient;
     type Value = f64;
 
     #[inline(always)]
-    fn read(self, data: &[u8], end: usize, len: usize) -> Option<f64> {
+    fn read(self, data: &[u8], end: usize, len: usize) -> Option<digits::Quotient> {
         digits::float(data, end, len)
+    }
+
+    #[inline(always)]
+    fn value(read: digits::Quotient) -> f64 {
+        read.value()
     }
 }
 
@@ -102,20 +112,32 @@ struct Whole {
 }
 
 impl Read for Whole {
+    type Read = i64;
     type Value = i64;
 
     #[inline(always)]
     fn read(self, data: &[u8], end: usize, len: usize) -> Option<i64> {
         digits::whole(data, end, len)?.checked_mul(self.unit)
     }
+
+    #[inline(always)]
+    fn value(read: i64) -> i64 {
+        read
+    }
 }
 
 impl Read for &TimeFormat {
+    type Read = i64;
     type Value = i64;
 
     #[inline(always)]
     fn read(self, data: &[u8], end: usize, len: usize) -> Option<i64> {
         TimeFormat::read(self, data.get(end.wrapping_sub(len)..end)?)
+    }
+
+    #[inline(always)]
+    fn value(read: i64) -> i64 {
+        read
     }
 }
 
@@ -179,7 +201,7 @@ impl Column<'_> {
         read: R,
         odd: &mut impl FnMut(usize, &[u8], &mut Cells),
     ) {
-        let mut some = [R::Value::default(); 64];
+        let mut some = [R::Read::default(); 64];
         let mut record = 0;
         while record < self.records {
             let known = match self.is_last() {
@@ -187,7 +209,7 @@ impl Column<'_> {
                 false => self.values(record, &mut some, Self::cell, read),
             };
             if let Some(values) = values(column) {
-                values.extend_from_slice(some.get(..known).unwrap_or_default());
+                values.extend(some.iter().take(known).map(|read| R::value(*read)));
             }
             column.are_valid();
             record += known;
@@ -200,7 +222,7 @@ impl Column<'_> {
 
     /// Reads values from a record's on, up to the first one that is odd; answers how many. By itself, for the sake of registers.
     #[inline(never)]
-    fn values<R: Read>(&self, record: usize, values: &mut [R::Value], cell: impl Fn(&Self, usize) -> Option<(usize, usize)>, read: R) -> usize {
+    fn values<R: Read>(&self, record: usize, values: &mut [R::Read], cell: impl Fn(&Self, usize) -> Option<(usize, usize)>, read: R) -> usize {
         let column = *self;
         let mut filled = 0;
         for (value, record) in values.iter_mut().zip(record..column.records) {
