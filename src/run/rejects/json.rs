@@ -99,7 +99,8 @@ fn integer(number: i64, out: &mut Vec<u8>) {
 /// Adds a text in quotes.
 pub(super) fn text(text: &str, out: &mut Vec<u8>) {
     // Few texts need an escape, and that none is needed is seen many bytes at a time.
-    if text.bytes().fold(true, |plain, sign| plain & (sign >= 0x20) & (sign != b'"') & (sign != b'\\')) {
+    let escapes = text.bytes().fold(0, |found, sign| found | u8::from(sign < 0x20) | u8::from(sign == b'"') | u8::from(sign == b'\\'));
+    if escapes == 0 {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

@@ -11,8 +11,8 @@ pub(crate) const LONGEST_LINE: u64 = 64 << 20;
 /// What a text is cut to where its line would be longer, in characters.
 const CUT: usize = 1000;
 
-/// As long as a line is, about.
-const LINE: usize = 320;
+/// Longer than most lines are: room that is not used costs nothing.
+const LINE: usize = 480;
 
 /// Lines of a quarantine file, one behind the other. Each is what the [`StoredReject`](crate::run::StoredReject) is written as, with its hash.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -136,7 +136,9 @@ impl<'a> Writer<'a> {
 
     pub(super) fn finish(mut self) -> Lines {
         // They stay in memory until the epoch is committed.
-        self.bytes.shrink_to_fit();
+        if self.bytes.capacity() / 2 > self.bytes.len() {
+            self.bytes.shrink_to_fit();
+        }
         Lines { bytes: Arc::new(self.bytes), ends: self.ends, hashes: self.hashes }
     }
 }
