@@ -184,7 +184,7 @@ fn fuzzed_files_bring_the_same_in_blocks() {
         "note,at,price,id,ok,when,size\nbtc,1577836800000,217.3023,7,true,2026-05-19T15:00:00Z,14463682.34\neth,1577836800000,9.5,8,0,,1.25\n",
         "note,at,price,id,ok,when,size\r\nbtc,1577836800000,,7,,,1.5\r\n\"eth\",1577836800000,-9.5,8,1,,0.25\r\nz,0,1,2,0,,3",
     ];
-    let fuzz = Fuzz { name: "csv blocks", samples: &samples, words: &[",", "\"", "\n", "\r\n", "-", ".", "é", "-999"], cases: 600, cost: 60 };
+    let fuzz = Fuzz { name: "csv blocks", samples: &samples, words: &[",", "\"", "\n", "\r\n", "-", ".", "é", "-999"], cases: 300, cost: 60 };
     // What a damaged sample is read by is what was drawn last.
     let last = RefCell::new(("path = \"x.csv\"\n[columns]\nnote = \"text\"\nprice = \"float\"\n".to_owned(), 0));
     let (mut rows, mut rejects) = (0, 0);
@@ -202,7 +202,7 @@ fn fuzzed_files_bring_the_same_in_blocks() {
             brought.error.is_none() && brought.reads.iter().any(|read| read.0.num_rows() > 0)
         },
     );
-    assert!(rows > 1000 && rejects > 300, "{rows} rows, {rejects} rejects");
+    assert!(rows > 500 && rejects > 100, "{rows} rows, {rejects} rejects");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn batches_end_where_they_end_one_by_one() {
     const TABLE: &str = "path = \"x.csv\"\nheader = false\nnull = [\"\", \"7\"]\n[columns]\nid = \"integer\"\nnote = { type = \"text\", required = true }\n\
         price = \"float\"\n";
     // By rows, with and without rejects among them; and by bytes.
-    for (rows, len, odd) in [(17_000, 3, 1000), (17_000, 12, 3), (12_000, 900, 501)] {
+    for (rows, len, odd) in [(9000, 3, 1000), (9000, 12, 3), (6000, 900, 501)] {
         let cells = |row: usize| match row % odd {
             1 => format!("{row},,{row}.5"),
             2 => format!("x,{:len$},", row * 7),
@@ -219,7 +219,7 @@ fn batches_end_where_they_end_one_by_one() {
         let text: String = (0..rows).map(|row| format!("{}\n", cells(row))).collect();
         let brought = agreed(TABLE, text.as_bytes(), &[1000, super::MOST], None);
         assert_eq!(brought.error, None);
-        assert!(brought.reads.len() > 2, "{} batches", brought.reads.len());
+        assert!(brought.reads.len() > 1, "{} batches", brought.reads.len());
         assert_eq!(brought.reads.iter().map(|read| read.0.num_rows() + read.1.len()).sum::<usize>(), rows);
     }
 }

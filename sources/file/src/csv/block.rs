@@ -164,7 +164,9 @@ impl Column<'_> {
             Type::Timestamp(TimeFormat::UnixUs) => self.fill(column, Cells::integers, Whole { unit: 1 }, odd),
             Type::Timestamp(time) => self.fill(column, Cells::integers, time, odd),
             Type::Text if is_utf8 => self.texts(column, odd),
-            Type::Float | Type::Text | Type::Boolean => (0..self.records).for_each(|record| self.odd(record, column, odd)),
+            Type::Float | Type::Text | Type::Boolean => {
+                self.odd(0, self.records, column, odd);
+            }
         }
     }
 
@@ -187,10 +189,15 @@ impl Column<'_> {
         self.place + 1 == self.cells
     }
 
-    fn odd(&self, record: usize, column: &mut Cells, odd: &mut impl FnMut(usize, &[u8], &mut Cells)) {
-        let cell = if self.is_last() { self.last_cell(record) } else { self.cell(record) };
-        let text = cell.and_then(|(start, end)| self.data.get(start..end));
-        odd(record, text.unwrap_or_default(), column);
+    /// Passes on so many cells from a record's on; answers with which record it goes on.
+    fn odd(&self, record: usize, many: usize, column: &mut Cells, odd: &mut impl FnMut(usize, &[u8], &mut Cells)) -> usize {
+        let end = (record + many).min(self.records);
+        for record in record..end {
+            let cell = if self.is_last() { self.last_cell(record) } else { self.cell(record) };
+            let text = cell.and_then(|(start, end)| self.data.get(start..end));
+            odd(record, text.unwrap_or_default(), column);
+        }
+        end
     }
 
     #[inline(always)]
@@ -202,7 +209,7 @@ impl Column<'_> {
         odd: &mut impl FnMut(usize, &[u8], &mut Cells),
     ) {
         let mut some = [R::Read::default(); 64];
-        let mut record = 0;
+        let (mut record, mut many) = (0, 0);
         while record < self.records {
             let known = match self.is_last() {
                 true => self.values(record, &mut some, Self::last_cell, read),
@@ -213,9 +220,9 @@ impl Column<'_> {
             }
             column.are_valid();
             record += known;
-            if known < some.len() && record < self.records {
-                self.odd(record, column, odd);
-                record += 1;
+            if known < some.len() {
+                many = odd_ones(many, known);
+                record = self.odd(record, many, column, odd);
             }
         }
     }
@@ -240,16 +247,12 @@ impl Column<'_> {
     }
 
     fn texts(&self, column: &mut Cells, odd: &mut impl FnMut(usize, &[u8], &mut Cells)) {
-        let mut record = 0;
+        let (mut record, mut many) = (0, 0);
         while record < self.records {
-            if let Some((ends, bytes)) = column.texts() {
-                record += self.append(record, ends, bytes);
-                column.are_valid();
-            }
-            if record < self.records {
-                self.odd(record, column, odd);
-                record += 1;
-            }
+            let known = column.texts().map_or(0, |(ends, bytes)| self.append(record, ends, bytes));
+            column.are_valid();
+            many = odd_ones(many, known);
+            record = self.odd(record + known, many, column, odd);
         }
     }
 
@@ -268,6 +271,11 @@ impl Column<'_> {
         }));
         added
     }
+}
+
+/// As how many cells the next odd ones are taken, after so many and then `known` others: where none is as most are, few are tried in vain.
+fn odd_ones(before: usize, known: usize) -> usize {
+    if known > 0 { 1 } else { (2 * before).clamp(1, 64) }
 }
 
 /// Where the cells of records begin: one after the other, and behind the last one where the next would.
