@@ -20,7 +20,8 @@ fn a_broken_pipeline_and_a_failing_one_stop_no_other_and_each_is_followed_by_its
     let server = Server::start();
     server.fault(On::ohlc("dogecoin"), Reply::status(404, "{}"));
     let room = Room::new(&server);
-    write(&room, "a", &recipe("a", "bitcoin").toml());
+    // No tick comes while the test goes on, whatever the hour.
+    write(&room, "a", &recipe("a", "bitcoin").trigger("type = \"cron\"\nschedule = \"0 0 1 1 *\"").toml());
     write(&room, "b", &broken("b"));
     write(&room, "c", &recipe("c", "dogecoin").toml());
     room.write("pipelines/a.test.toml", "this is no pipeline");
