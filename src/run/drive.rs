@@ -88,7 +88,10 @@ impl Drive<'_> {
                 ));
             }
             let Some(mut worker) = workers.pop_front() else { return Ok(()) };
-            worker.is_next();
+            worker.read_far();
+            if let Some(next) = workers.front_mut() {
+                next.read_far();
+            }
             let outcome = self.store_split(&mut worker).await;
             if let Some(split) = self.record.splits.get_mut(worker.index) {
                 split.attempts = worker.attempts.load(Ordering::SeqCst).max(1);

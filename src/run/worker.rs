@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 2;
 const AHEAD: usize = 64;
 /// ... and how many bytes of them.
 const AHEAD_BYTES: usize = 4 << 20;
-/// So many more are read ahead of the split whose turn it is: more than an epoch, so that reading goes on while one is stored.
+/// So many more are read ahead of the split whose turn it is, and of the one behind it: more than an epoch, so that two read on while one is stored.
 const TURN_BYTES: usize = 32 << 20;
 /// A split that was read gives its place to another one when its rows that wait for their turn take no more than this ...
 const WAITING_BYTES: usize = 256 << 10;
@@ -125,6 +125,8 @@ pub(crate) struct Worker {
     /// How long it took, once it is over.
     pub(crate) took: Arc<OnceLock<Duration>>,
     room: Arc<Semaphore>,
+    /// It may read far ahead.
+    far: bool,
     task: JoinHandle<()>,
 }
 
@@ -161,7 +163,7 @@ impl Worker {
                 sender.messages.closed().await;
             }
         });
-        Self { index, messages, attempts, took, room, task }
+        Self { index, messages, attempts, took, room, far: false, task }
     }
 
     /// Has it brought nothing that was not taken?
@@ -169,9 +171,11 @@ impl Worker {
         self.messages.is_empty()
     }
 
-    /// It is the split's turn: what it reads is stored as it comes.
-    pub(crate) fn is_next(&self) {
-        self.room.add_permits(TURN_BYTES);
+    /// Its rows are stored as they come, or soon.
+    pub(crate) fn read_far(&mut self) {
+        if !std::mem::replace(&mut self.far, true) {
+            self.room.add_permits(TURN_BYTES);
+        }
     }
 }
 
