@@ -66,7 +66,16 @@ impl Drive<'_> {
                 Some(first) => first,
             });
         }
+        self.fold().await;
         self.conclude(stop);
+    }
+
+    /// Has dedupe put what it logged in its place, where that may be done now.
+    async fn fold(&mut self) {
+        let chunks = apart(async { self.writer.fold() }).await;
+        if !chunks.is_empty() {
+            (self.observer)(&RunEvent::Committed { rows: self.record.rows, chunks });
+        }
     }
 
     async fn read_all(&mut self, mut pending: VecDeque<usize>) -> Result<(), Stop> {
@@ -250,6 +259,11 @@ impl Drive<'_> {
     async fn commit_beside(&mut self) -> Result<(), Stop> {
         if self.writer.preview.is_some() {
             return self.commit(true).await;
+        }
+        if self.writer.is_log_large() {
+            self.commit(true).await?;
+            self.fold().await;
+            return Ok(());
         }
         self.land().await?;
         self.judge().await?;

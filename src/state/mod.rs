@@ -184,6 +184,9 @@ pub struct ChunkKey {
 /// Who is handed chunks, one after another.
 pub type EachChunk<'a> = dyn FnMut(ChunkKey, &[u8]) -> Result<(), StageError> + 'a;
 
+/// Who is handed the parts of the log of keys, one after another.
+pub type EachPart<'a> = dyn FnMut(&[u8]) -> Result<(), StageError> + 'a;
+
 /// What an epoch changes in the dedupe state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DedupeChanges {
@@ -193,6 +196,8 @@ pub struct DedupeChanges {
     pub keyed: Vec<(Vec<u8>, u64)>,
     /// Small facts of the dedupe stage itself (as the width of a chunk), by name.
     pub meta: BTreeMap<String, Value>,
+    /// A part that is added to the log of keys, which holds what chunks lack, as the dedupe stage encodes it.
+    pub key_part: Option<Vec<u8>>,
 }
 
 /// A reject's identity: a hash of split, rule and row. It is written once, not at every run.
@@ -285,6 +290,10 @@ pub trait Store: Send + Sync {
 
     /// The content of chunks, in the order asked; `None` for those that do not exist.
     fn chunks(&self, keys: &[ChunkKey]) -> Result<Vec<Option<Vec<u8>>>, StageError>;
+    /// Hands over the parts of the log of keys, in the order in which epochs added them.
+    fn each_key_part(&self, each: &mut EachPart<'_>) -> Result<(), StageError>;
+    /// Saves chunks that hold all that the log of keys does, and empties it. It belongs to no epoch: what is stored stays the same.
+    fn fold_keys(&self, chunks: &mut dyn Iterator<Item = (ChunkKey, Vec<u8>)>) -> Result<(), StageError>;
     /// The fingerprints of keys, in the order asked.
     fn keyed(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<u64>>, StageError>;
     /// A small fact of the dedupe stage.

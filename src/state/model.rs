@@ -8,8 +8,8 @@ use pipeline_contract::{Category, SinkState, StageError};
 use serde_json::Value;
 
 use super::{
-    Binding, ChunkKey, DedupeChanges, EachChunk, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, RunStatus, SplitRecord, Store, TickRecord,
-    TickStatus, check_next,
+    Binding, ChunkKey, DedupeChanges, EachChunk, EachPart, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, RunStatus, SplitRecord, Store,
+    TickRecord, TickStatus, check_next,
 };
 
 /// How a commit is made to fail.
@@ -31,6 +31,7 @@ struct Model {
     last: Option<LastEpoch>,
     records: BTreeMap<(String, String), Value>,
     chunks: HashMap<ChunkKey, Vec<u8>>,
+    key_parts: Vec<Vec<u8>>,
     keyed: HashMap<Vec<u8>, u64>,
     meta: BTreeMap<String, Value>,
     rejects: HashMap<RejectHash, bool>,
@@ -42,6 +43,18 @@ struct Model {
 }
 
 impl Model {
+    /// Saves, unless a test makes this fail.
+    fn or_fail(&mut self, save: impl FnOnce(&mut Self) -> Result<(), StageError>) -> Result<(), StageError> {
+        let fault = self.fault.take();
+        if fault != Some(CommitFault::Before) {
+            save(self)?;
+        }
+        match fault {
+            Some(_) => Err(StageError::operator(Category::Storage, "cannot save the state: a test makes this commit fail")),
+            None => Ok(()),
+        }
+    }
+
     fn apply_records(&mut self, sinks: &[(String, SinkState)]) {
         for (sink, SinkState(changes)) in sinks {
             for (key, value) in changes {
@@ -58,6 +71,7 @@ impl Model {
     fn apply_dedupe(&mut self, changes: &DedupeChanges) {
         self.chunks.extend(changes.chunks.iter().cloned());
         self.keyed.extend(changes.keyed.iter().cloned());
+        self.key_parts.extend(changes.key_part.clone());
         self.meta.extend(changes.meta.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
 
@@ -108,7 +122,7 @@ impl ModelStore {
         Self::default()
     }
 
-    /// Makes the next commit of an epoch fail; the one after it does not.
+    /// Makes the next commit of an epoch fail, or the next time that the log of keys is folded; what comes after it does not.
     pub fn fail_next_commit(&self, fault: CommitFault) {
         self.model().fault = Some(fault);
     }
@@ -137,15 +151,7 @@ impl Store for ModelStore {
     }
 
     fn commit_epoch(&self, commit: &EpochCommit) -> Result<(), StageError> {
-        let mut model = self.model();
-        let fault = model.fault.take();
-        if fault != Some(CommitFault::Before) {
-            model.apply_epoch(commit)?;
-        }
-        match fault {
-            Some(_) => Err(StageError::operator(Category::Storage, "cannot save the state: a test makes this commit fail")),
-            None => Ok(()),
-        }
+        self.model().or_fail(|model| model.apply_epoch(commit))
     }
 
     fn record(&self, sink: &str, key: &str) -> Result<Option<Value>, StageError> {
@@ -176,6 +182,20 @@ impl Store for ModelStore {
         let mut chunks: Vec<_> = self.model().chunks.iter().map(|(key, data)| (key.clone(), data.clone())).collect();
         chunks.sort_unstable();
         chunks.into_iter().try_for_each(|(key, data)| each(key, &data))
+    }
+
+    fn each_key_part(&self, each: &mut EachPart<'_>) -> Result<(), StageError> {
+        let parts = self.model().key_parts.clone();
+        parts.iter().try_for_each(|part| each(part))
+    }
+
+    fn fold_keys(&self, chunks: &mut dyn Iterator<Item = (ChunkKey, Vec<u8>)>) -> Result<(), StageError> {
+        let chunks: Vec<_> = chunks.collect();
+        self.model().or_fail(|model| {
+            model.chunks.extend(chunks);
+            model.key_parts.clear();
+            Ok(())
+        })
     }
 
     fn dedupe_size(&self) -> Result<(u64, u64), StageError> {
@@ -296,6 +316,7 @@ impl Store for ModelStore {
         model.records.clear();
         model.apply_records(&rebuilt.sinks);
         model.chunks.clear();
+        model.key_parts.clear();
         model.keyed.clear();
         model.meta.clear();
         model.apply_dedupe(&rebuilt.dedupe);

@@ -19,7 +19,8 @@ use serde_json::Value;
 use self::checkpoint::Checkpoints;
 use self::value::{Json, Name, from_signed, to_signed};
 use super::{
-    Binding, ChunkKey, DedupeChanges, Durable, EachChunk, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, Store, TickRecord, UntilDurable,
+    Binding, ChunkKey, DedupeChanges, Durable, EachChunk, EachPart, EpochCommit, LastEpoch, Rebuilt, RejectHash, RunRecord, Store, TickRecord,
+    UntilDurable,
 };
 
 pub use open::OpenError;
@@ -128,7 +129,8 @@ impl SqliteStore {
         })?;
         let chunks = commit.dedupe.chunks.iter().map(|(key, data)| key.series.len() + data.len()).sum::<usize>();
         let keys = commit.dedupe.keyed.iter().map(|(key, _)| key.len() + size_of::<u64>()).sum::<usize>();
-        self.checkpoints.saved(chunks + keys, &self.file);
+        let part = commit.dedupe.key_part.as_ref().map_or(0, Vec::len);
+        self.checkpoints.saved(chunks + keys + part, &self.file);
         Ok(durable)
     }
 
@@ -182,11 +184,15 @@ fn save_records(tx: &Transaction<'_>, sinks: &[(String, SinkState)]) -> rusqlite
     Ok(())
 }
 
+const SAVE_CHUNK: &str = "INSERT INTO chunk(series, chunk, data) VALUES(?1, ?2, ?3) ON CONFLICT(series, chunk) DO UPDATE SET data = excluded.data";
+
 fn save_dedupe(tx: &Transaction<'_>, changes: &DedupeChanges) -> rusqlite::Result<()> {
-    let mut chunk =
-        tx.prepare_cached("INSERT INTO chunk(series, chunk, data) VALUES(?1, ?2, ?3) ON CONFLICT(series, chunk) DO UPDATE SET data = excluded.data")?;
+    let mut chunk = tx.prepare_cached(SAVE_CHUNK)?;
     for (key, data) in &changes.chunks {
         chunk.execute(params![key.series, key.chunk, data])?;
+    }
+    if let Some(part) = &changes.key_part {
+        tx.prepare_cached("INSERT INTO key_log(data) VALUES(?1)")?.execute([part])?;
     }
     let mut keyed = tx.prepare_cached("INSERT OR REPLACE INTO keyed(key, fingerprint) VALUES(?1, ?2)")?;
     for (key, fingerprint) in &changes.keyed {
@@ -297,6 +303,36 @@ impl Store for SqliteStore {
         })
     }
 
+    fn each_key_part(&self, each: &mut EachPart<'_>) -> Result<(), StageError> {
+        self.transact(TransactionBehavior::Deferred, "read the state", |tx| {
+            // A state of an older version that is only read lacks the table.
+            if tx.prepare_cached("SELECT count(*) FROM sqlite_schema WHERE name = 'key_log'")?.query_row([], |row| row.get::<_, i64>(0))? == 0 {
+                return Ok(());
+            }
+            let mut select = tx.prepare_cached("SELECT data FROM key_log ORDER BY part")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                each(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?).map_err(Fault::Ours)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn fold_keys(&self, chunks: &mut dyn Iterator<Item = (ChunkKey, Vec<u8>)>) -> Result<(), StageError> {
+        let mut bytes = 0;
+        self.write(|tx| {
+            let mut chunk = tx.prepare_cached(SAVE_CHUNK)?;
+            for (key, data) in chunks {
+                chunk.execute(params![key.series, key.chunk, data])?;
+                bytes += key.series.len() + data.len();
+            }
+            tx.prepare_cached("DELETE FROM key_log")?.execute([])?;
+            Ok(())
+        })?;
+        self.checkpoints.saved(bytes, &self.file);
+        Ok(())
+    }
+
     fn dedupe_size(&self) -> Result<(u64, u64), StageError> {
         self.read(|tx| {
             let count = |sql: &str| tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).map(from_signed);
@@ -384,7 +420,9 @@ impl Store for SqliteStore {
 
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {
         self.write(|tx| {
-            tx.execute_batch("DELETE FROM record; DELETE FROM chunk; DELETE FROM keyed; DELETE FROM dedupe_meta; DELETE FROM reject;")?;
+            tx.execute_batch(
+                "DELETE FROM record; DELETE FROM chunk; DELETE FROM key_log; DELETE FROM keyed; DELETE FROM dedupe_meta; DELETE FROM reject;",
+            )?;
             set_fact(tx, "binding", &rebuilt.binding)?;
             // What the last epoch changed is part of what was read back; only its number goes on.
             if let Some((epoch, _)) = last(tx)? {

@@ -37,6 +37,7 @@ macro_rules! store_suite {
             pruning_by_age_keeps_the_young_the_open_and_the_newest
             what_is_noted_outlives_epochs_and_rebuilds
             chunks_are_handed_over_by_series_and_time
+            the_log_of_keys_grows_until_it_is_folded
             a_rebuilt_state_takes_the_place_of_the_old
             instants_are_kept_to_the_microsecond
         }
@@ -151,6 +152,7 @@ pub(super) fn an_epoch_saves_everything_it_changes(store: &dyn Store) {
             chunks: vec![(chunk(b"x", -1), vec![1, 2, 3])],
             keyed: vec![(b"k".to_vec(), u64::MAX)],
             meta: BTreeMap::from([("width".to_owned(), json!(3600))]),
+            key_part: Some(vec![0, 1]),
         },
         rejects: vec![1, RejectHash::MAX],
         replayed: vec![],
@@ -165,6 +167,7 @@ pub(super) fn an_epoch_saves_everything_it_changes(store: &dyn Store) {
     assert_eq!(store.keyed(&[b"k".to_vec()]).unwrap(), [Some(u64::MAX)]);
     assert_eq!(store.dedupe_meta("width").unwrap(), Some(json!(3600)));
     assert_eq!(store.dedupe_size().unwrap(), (1, 1));
+    assert_eq!(key_parts(store), [vec![0, 1]]);
     assert_eq!(store.rejects(&[RejectHash::MAX, 2, 1]).unwrap(), [Some(false), None, Some(false)]);
 
     let second = EpochCommit {
@@ -173,6 +176,7 @@ pub(super) fn an_epoch_saves_everything_it_changes(store: &dyn Store) {
             chunks: vec![(chunk(b"x", -1), vec![4])],
             keyed: vec![(b"k".to_vec(), 0)],
             meta: BTreeMap::from([("width".to_owned(), json!(60))]),
+            key_part: None,
         },
         ..commit(2, "r")
     };
@@ -250,7 +254,7 @@ pub(super) fn chunks_and_keys_answer_in_the_order_asked(store: &dyn Store) {
     let dedupe = DedupeChanges {
         chunks: vec![(chunk(b"a", 1), vec![]), (chunk(b"a", i64::MIN), vec![2]), (chunk(b"", 1), vec![3])],
         keyed: vec![(vec![], 1), (vec![0], 2)],
-        meta: BTreeMap::new(),
+        ..DedupeChanges::default()
     };
     store.commit_epoch(&EpochCommit { dedupe, ..commit(1, "r") }).unwrap();
     let asked = [chunk(b"", 1), chunk(b"", 2), chunk(b"a", i64::MIN), chunk(b"a", 1), chunk(b"", 1)];
@@ -413,6 +417,40 @@ pub(super) fn chunks_are_handed_over_by_series_and_time(store: &dyn Store) {
     assert_eq!(store.run("s").unwrap(), None);
 }
 
+fn key_parts(store: &dyn Store) -> Vec<Vec<u8>> {
+    let mut parts = Vec::new();
+    store
+        .each_key_part(&mut |part| {
+            parts.push(part.to_vec());
+            Ok(())
+        })
+        .unwrap();
+    parts
+}
+
+pub(super) fn the_log_of_keys_grows_until_it_is_folded(store: &dyn Store) {
+    assert!(key_parts(store).is_empty());
+    store.start_run(&run("r", "2026-05-19T15:00:00Z"), true).unwrap();
+    let part = |epoch, part: &[u8]| {
+        let dedupe = DedupeChanges { key_part: Some(part.to_vec()), ..DedupeChanges::default() };
+        store.commit_epoch(&EpochCommit { dedupe, ..commit(epoch, "r") }).unwrap();
+    };
+    part(1, &[2]);
+    part(2, &[]);
+    part(3, &[1]);
+    assert_eq!(key_parts(store), [vec![2], vec![], vec![1]]);
+    let stopped = store.each_key_part(&mut |_| Err(StageError::developer("enough")));
+    assert_eq!(stopped.unwrap_err().message, "enough");
+    store.fold_keys(&mut [(chunk(b"a", 1), vec![7]), (chunk(b"", -1), vec![8])].into_iter()).unwrap();
+    assert!(key_parts(store).is_empty());
+    assert_eq!(store.chunks(&[chunk(b"", -1), chunk(b"a", 1)]).unwrap(), [Some(vec![8]), Some(vec![7])]);
+    assert_eq!(store.last_epoch().unwrap().map(|(epoch, _)| epoch), Some(3), "it is part of no epoch");
+    store.fold_keys(&mut [(chunk(b"a", 1), vec![9])].into_iter()).unwrap();
+    assert_eq!(store.chunks(&[chunk(b"a", 1)]).unwrap(), [Some(vec![9])]);
+    part(4, &[3]);
+    assert_eq!(key_parts(store), [vec![3]]);
+}
+
 pub(super) fn a_rebuilt_state_takes_the_place_of_the_old(store: &dyn Store) {
     let old = run("r", "2026-05-19T15:00:00Z");
     store.start_run(&old, true).unwrap();
@@ -420,6 +458,7 @@ pub(super) fn a_rebuilt_state_takes_the_place_of_the_old(store: &dyn Store) {
         chunks: vec![(chunk(name, 1), name.to_vec())],
         keyed: vec![(name.to_vec(), 1)],
         meta: BTreeMap::from([(meta.to_owned(), json!(1))]),
+        key_part: Some(name.to_vec()),
     };
     let sinks = vec![("csv-0".to_owned(), sink_state([("old.csv", json!(1))]))];
     store.commit_epoch(&EpochCommit { sinks, dedupe: dedupe(b"old", "old"), rejects: vec![1], ..commit(1, "r") }).unwrap();
@@ -430,6 +469,7 @@ pub(super) fn a_rebuilt_state_takes_the_place_of_the_old(store: &dyn Store) {
     assert_eq!(store.records("csv-0").unwrap(), [("new.csv".to_owned(), json!(2))]);
     assert_eq!(store.chunks(&[chunk(b"old", 1), chunk(b"new", 1)]).unwrap(), [None, Some(b"new".to_vec())]);
     assert_eq!(store.keyed(&[b"old".to_vec(), b"new".to_vec()]).unwrap(), [None, Some(1)]);
+    assert_eq!(key_parts(store), [b"new".to_vec()]);
     assert_eq!((store.dedupe_meta("old").unwrap(), store.dedupe_meta("new").unwrap()), (None, Some(json!(1))));
     assert_eq!(store.rejects(&[1, 2]).unwrap(), [None, Some(true)]);
     assert_eq!(store.runs(1).unwrap(), [old]);

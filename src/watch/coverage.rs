@@ -66,12 +66,23 @@ impl Coverage {
     /// `storage` when the state cannot be read.
     pub fn load(&mut self, store: &dyn Store) -> Result<(), StageError> {
         let mut pieces = BTreeMap::new();
+        // The log first: what it holds may be moved into chunks meanwhile.
+        let mut logged = dedupe::logged_times(store)?;
+        let sorted = |mut times: Vec<i64>| {
+            times.sort_unstable();
+            times.dedup();
+            self.piece(&times)
+        };
         store.each_chunk(&mut |key, data| {
-            if let Some(piece) = self.piece(&dedupe::times(data)?) {
-                pieces.insert(key, piece);
-            }
+            let times = dedupe::times(data)?;
+            let piece = match logged.remove(&key) {
+                Some(more) => sorted([times, more].concat()),
+                None => self.piece(&times),
+            };
+            pieces.extend(piece.map(|piece| (key, piece)));
             Ok(())
         })?;
+        pieces.extend(logged.into_iter().filter_map(|(key, times)| Some((key, sorted(times)?))));
         self.pieces = pieces;
         Ok(())
     }

@@ -10,8 +10,8 @@ use pipeline::config::{self, Env, SourceFile};
 use pipeline::plan::{self, Registry};
 use pipeline::run::{Engine, RunRequest};
 use pipeline::state::{
-    Binding, ChunkKey, Counts, EachChunk, EpochCommit, LastEpoch, ModelStore, Rebuilt, RejectHash, RunRecord, RunStatus, SplitStatus, Store,
-    TickRecord,
+    Binding, ChunkKey, Counts, EachChunk, EachPart, EpochCommit, LastEpoch, ModelStore, Rebuilt, RejectHash, RunRecord, RunStatus, SplitStatus,
+    Store, TickRecord,
 };
 use pipeline_contract::testkit::{Answer, SimDisk, Survives, TestBudget, TestRandom, TestTransport};
 use pipeline_contract::{CancellationToken, Category, Clock, Epoch, Ports, StageError, async_trait};
@@ -175,6 +175,12 @@ impl Store for SteppedStore {
     }
     fn each_chunk(&self, each: &mut EachChunk<'_>) -> Result<(), StageError> {
         self.read(|model| model.each_chunk(each))
+    }
+    fn each_key_part(&self, each: &mut EachPart<'_>) -> Result<(), StageError> {
+        self.read(|model| model.each_key_part(each))
+    }
+    fn fold_keys(&self, chunks: &mut dyn Iterator<Item = (ChunkKey, Vec<u8>)>) -> Result<(), StageError> {
+        self.step("the log of keys in its place", |model| model.fold_keys(chunks))
     }
     fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StageError> {
         self.read(|model| model.run(run_id))

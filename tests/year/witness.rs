@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pipeline::state::{
-    Binding, ChunkKey, EachChunk, EpochCommit, LastEpoch, ModelStore, Rebuilt, RejectHash, RunRecord, RunStatus, SplitStatus, Store, TickRecord,
-    TickStatus,
+    Binding, ChunkKey, EachChunk, EachPart, EpochCommit, LastEpoch, ModelStore, Rebuilt, RejectHash, RunRecord, RunStatus, SplitStatus, Store,
+    TickRecord, TickStatus,
 };
 use pipeline_contract::{Category, StageError};
 use serde_json::Value;
@@ -61,6 +61,14 @@ impl Store for Witness {
     fn each_chunk(&self, each: &mut EachChunk<'_>) -> Result<(), StageError> {
         self.look()?;
         self.inner.each_chunk(each)
+    }
+    fn each_key_part(&self, each: &mut EachPart<'_>) -> Result<(), StageError> {
+        self.look()?;
+        self.inner.each_key_part(each)
+    }
+    fn fold_keys(&self, chunks: &mut dyn Iterator<Item = (ChunkKey, Vec<u8>)>) -> Result<(), StageError> {
+        self.change()?;
+        self.inner.fold_keys(chunks)
     }
     fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StageError> {
         self.look()?;

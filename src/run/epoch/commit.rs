@@ -102,7 +102,7 @@ impl EpochWriter {
 
     /// What the state is to save of the open epoch, but for what the sinks will say.
     pub(super) fn draft(
-        &self,
+        &mut self,
         epoch: Epoch,
         run_rows: &Counts,
         committed: &Committed,
@@ -116,7 +116,7 @@ impl EpochWriter {
             rows,
             splits: committed.splits.iter().map(|(i, counts, position, done)| (*i, records(*i, counts, position.as_ref(), *done))).collect(),
             sinks: Vec::new(),
-            dedupe: self.deduper.as_ref().map(Deduper::changes).unwrap_or_default(),
+            dedupe: self.deduper.as_mut().map(Deduper::to_save).unwrap_or_default(),
             rejects: self.outlets.quarantine.as_ref().map(Quarantine::added).unwrap_or_default(),
             forgotten: Vec::new(),
             replayed: self.passed.iter().zip(&self.outcomes).flat_map(|(item, outcome)| item.replayed(outcome)).collect(),

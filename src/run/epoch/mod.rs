@@ -25,10 +25,7 @@ use super::worker::Chunk;
 use crate::stages::dedupe::Deduper;
 use crate::state::{ChunkKey, Counts, RejectHash, Store};
 
-/// Rows are scattered when a commit saves more than one chunk of keys for so many of them ...
-const SCATTERED: u64 = 8;
-
-/// ... and are waited for while they take less memory than this.
+/// More rows are waited for while they take less memory than this.
 const WAIT_BYTES: usize = 128 << 20;
 
 /// So many splits that bring files of their own are worth a commit: fewer, and the state is saved more often than it need be.
@@ -243,6 +240,24 @@ impl EpochWriter {
         Ok(())
     }
 
+    /// Should what dedupe has logged be put in its place before more comes?
+    pub(crate) fn is_log_large(&self) -> bool {
+        self.preview.is_none() && self.deduper.as_ref().is_some_and(Deduper::is_log_large)
+    }
+
+    /// Puts what dedupe has logged in its place, unless an epoch is open or nobody knows what is stored. Answers the chunks that changed by that.
+    /// Where it fails the log stays as it is, and is read by the next run.
+    pub(crate) fn fold(&mut self) -> Vec<ChunkKey> {
+        let Some(deduper) = &mut self.deduper else { return Vec::new() };
+        if self.preview.is_some() || self.poisoned.is_some() || self.flight.is_some() || !self.passed.is_empty() {
+            return Vec::new();
+        }
+        deduper.fold().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the log of keys could not be put in its place now; a later run will");
+            Vec::new()
+        })
+    }
+
     /// The run is over: what is only a cache is let go.
     pub(crate) fn rest(&mut self) {
         if let Some(deduper) = &mut self.deduper {
@@ -265,8 +280,9 @@ impl EpochWriter {
 
     /// Are there as many rows as are worth a commit?
     pub(crate) fn is_full(&self, settings: &Settings) -> bool {
-        let scattered = || self.deduper.as_ref().is_some_and(|deduper| deduper.to_save().saturating_mul(SCATTERED) > self.size.rows);
-        self.size.rows >= settings.epoch_rows && (self.size.rows >= settings.most_epoch_rows || self.size.bytes >= WAIT_BYTES || !scattered())
+        let rows = self.size.rows;
+        let waits = || self.deduper.as_ref().is_some_and(|deduper| deduper.is_worth_waiting(rows));
+        rows >= settings.epoch_rows && (rows >= settings.most_epoch_rows || self.size.bytes >= WAIT_BYTES || !waits())
     }
 
     /// Has it so many files that few of them are likely to change again, and a commit would do at once what is otherwise left for later?

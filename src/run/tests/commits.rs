@@ -31,19 +31,41 @@ async fn a_long_split_is_committed_by_prefixes_and_goes_on_after_the_last_one() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_waits_for_more_where_each_row_belongs_to_another_series() {
+async fn an_epoch_waits_for_more_where_each_row_is_one_of_a_table() {
     let epochs = |world: World| async move {
         world.run().await;
         world.store.last_epoch().unwrap().unwrap().0
     };
+    let scattered = || World::new(["a", "b", "c", "d", "e", "f"].map(|id| (id, vec![Step::Rows(vec![1])])).to_vec());
     for (most, expected) in [(2, 3), (4, 2), (1000, 1)] {
-        let mut world = World::new(["a", "b", "c", "d", "e", "f"].map(|id| (id, vec![Step::Rows(vec![1])])).to_vec());
+        let mut world = scattered();
+        world.keys = ["series", "value"];
         (world.settings.epoch_rows, world.settings.most_epoch_rows) = (2, most);
         assert_eq!(epochs(world).await, expected, "{most}");
     }
-    let mut one = World::new(vec![("a", vec![Step::Rows((0..10).collect()), Step::Rows((10..20).collect())])]);
-    (one.settings.epoch_rows, one.settings.most_epoch_rows) = (10, 1000);
-    assert_eq!(epochs(one).await, 3, "one series has one chunk to save; the third one is the split's end");
+    let mut chunks = scattered();
+    (chunks.settings.epoch_rows, chunks.settings.most_epoch_rows) = (2, 1000);
+    assert_eq!(epochs(chunks).await, 3, "what is in chunks goes into the log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_logged_of_keys_is_in_its_place_when_the_run_is_over() {
+    let key_parts = |world: &World| {
+        let mut parts = 0;
+        let mut count = |_: &[u8]| {
+            parts += 1;
+            Ok(())
+        };
+        world.store.each_key_part(&mut count).unwrap();
+        parts
+    };
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let mut world = World::new(names.map(|id| (id, vec![Step::Rows(vec![1])])).to_vec());
+    (world.settings.epoch_rows, world.settings.most_epoch_rows) = (5, 5);
+    world.run().await;
+    assert_eq!((key_parts(&world), world.store.dedupe_size().unwrap()), (0, (10, 0)));
+    later().await;
+    assert_eq!(world.run().await.rows.duplicates, 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -406,6 +406,8 @@ pub(super) struct World {
     pub(super) shelf: Arc<Mutex<ShelfState>>,
     pub(super) clock: Arc<TokioClock>,
     pub(super) settings: Settings,
+    /// The columns of the key.
+    pub(super) keys: [&'static str; 2],
     pub(super) on_conflict: OnConflict,
     pub(super) quarantine: Option<std::path::PathBuf>,
     pub(super) runs: Arc<AtomicU32>,
@@ -439,6 +441,7 @@ impl World {
                 warn: None,
                 abort: None,
             },
+            keys: ["series", "timestamp"],
             on_conflict: OnConflict::KeepFirst,
             quarantine: None,
             runs: Arc::default(),
@@ -486,7 +489,7 @@ impl World {
     /// A new process.
     pub(super) fn engine(&self) -> Engine {
         let stored: Vec<String> = Sample::schema().fields().iter().map(|field| field.name().clone()).collect();
-        let keys = ["series".to_owned(), "timestamp".to_owned()];
+        let keys = self.keys.map(str::to_owned);
         let parts = Parts {
             name: Arc::from("test"),
             settings: self.settings.clone(),

@@ -17,7 +17,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 const VERSION: u8 = 1;
-const CHECKSUM: usize = 4;
+pub(super) const CHECKSUM: usize = 4;
 
 /// Times and the fingerprints of their rows, by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,7 +148,7 @@ pub(super) fn encode(first: Option<i64>, step: u64, distances: impl Iterator<Ite
     bytes
 }
 
-fn checksum(content: &[u8]) -> [u8; CHECKSUM] {
+pub(super) fn checksum(content: &[u8]) -> [u8; CHECKSUM] {
     let [a, b, c, d, ..] = xxh3_64(content).to_le_bytes();
     [a, b, c, d]
 }
@@ -160,7 +160,7 @@ pub(super) fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-fn varint(mut value: u64, into: &mut Vec<u8>) {
+pub(super) fn varint(mut value: u64, into: &mut Vec<u8>) {
     while value >= 0x80 {
         into.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
@@ -168,13 +168,13 @@ fn varint(mut value: u64, into: &mut Vec<u8>) {
     into.push(value.to_le_bytes()[0]);
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {
     let (taken, left) = rest.split_first_chunk::<N>().ok_or("it is cut off")?;
     *rest = left;
     Ok(*taken)
 }
 
-fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
+pub(super) fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let [byte] = take(rest)?;

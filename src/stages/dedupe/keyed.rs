@@ -8,6 +8,9 @@ use super::layout::{Layout, Place, Rows, Seen};
 use super::prepared::Prepared;
 use crate::state::{DedupeChanges, Store};
 
+/// Rows of the table lie beside one another when many are saved at once: waited for when there is more than one for so many rows.
+const SCATTERED: u64 = 8;
+
 /// A key of the batch at work.
 struct Entry {
     key: Vec<u8>,
@@ -58,8 +61,8 @@ impl Layout for Keyed {
         }
     }
 
-    fn to_save(&self) -> usize {
-        self.overlay.len()
+    fn is_worth_waiting(&self, rows: u64) -> bool {
+        (self.overlay.len() as u64).saturating_mul(SCATTERED) > rows
     }
 
     fn changes(&self) -> DedupeChanges {

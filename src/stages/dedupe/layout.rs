@@ -8,7 +8,7 @@ use pipeline_contract::{StageError, arrow};
 use super::Plan;
 use super::key::{Column, fingerprint};
 use super::prepared::Prepared;
-use crate::state::{DedupeChanges, Store};
+use crate::state::{ChunkKey, DedupeChanges, Store};
 
 /// Where the key of a row is, until the batch is settled. Equal keys have equal places.
 pub(super) type Place = (u32, i64);
@@ -38,11 +38,28 @@ pub(super) trait Layout {
     /// The batch is done: its places are void.
     fn settle(&mut self);
 
-    /// How much there is to save of the open epoch: chunks, or keys.
-    fn to_save(&self) -> usize;
+    /// Would a larger epoch of so many rows cost less to save for each of them?
+    fn is_worth_waiting(&self, _rows: u64) -> bool {
+        false
+    }
 
     /// What the open epoch changes.
     fn changes(&self) -> DedupeChanges;
+
+    /// The same as what it adds to a log, where that is to be saved instead.
+    fn additions(&mut self) -> Option<DedupeChanges> {
+        None
+    }
+
+    /// Does the log make too much be kept in memory?
+    fn is_log_large(&self) -> bool {
+        false
+    }
+
+    /// Saves what is in the log where it belongs, unless there is an epoch that is not stored. Answers the chunks.
+    fn fold(&mut self, _store: &dyn Store) -> Result<Vec<ChunkKey>, StageError> {
+        Ok(Vec::new())
+    }
 
     /// What the open epoch changed is about to be stored: a new one begins, for which it is known.
     fn seal(&mut self);

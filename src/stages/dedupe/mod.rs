@@ -12,10 +12,12 @@ mod key;
 mod keyed;
 mod known;
 mod layout;
+mod log;
 mod prepared;
 mod series;
 #[cfg(test)]
 mod tests;
+mod width;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,9 +32,10 @@ use serde::{Deserialize, Serialize};
 pub use self::held::{series, times};
 use self::keyed::Keyed;
 use self::layout::{Layout, Place, Rows, Seen};
+pub use self::log::logged_times;
 pub(crate) use self::prepared::Prepared;
 use self::series::Series;
-use crate::state::{DedupeChanges, Store};
+use crate::state::{ChunkKey, DedupeChanges, Store};
 
 /// What becomes of a row whose key is stored already with other values. It is counted as a conflict in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -185,24 +188,46 @@ impl Deduper {
         }
     }
 
-    /// How many chunks, or rows of the table of keys, the open epoch saves.
-    pub(crate) fn to_save(&self) -> u64 {
-        self.layout().to_save() as u64
+    /// Would a larger epoch than one of so many rows cost less to save for each of them?
+    pub(crate) fn is_worth_waiting(&self, rows: u64) -> bool {
+        self.layout().is_worth_waiting(rows)
     }
 
-    /// What the open epoch changes in the store.
+    /// What the open epoch changes in the store, as a whole: for a store in which there is no log of keys.
     pub fn changes(&self) -> DedupeChanges {
         self.layout().changes()
     }
 
-    /// What [`Deduper::changes`] said is about to be stored, and counts as known: a new epoch begins beside it, until it is committed or both are
+    /// What the open epoch is to be saved as: what it changes, or a part of the log where that is less.
+    pub fn to_save(&mut self) -> DedupeChanges {
+        match self.layout_mut().additions() {
+            Some(additions) => additions,
+            None => self.changes(),
+        }
+    }
+
+    /// Does the log make too much be kept in memory? Then the next epoch is to be committed alone, and [`Deduper::fold`] to be called.
+    pub(crate) fn is_log_large(&self) -> bool {
+        self.layout().is_log_large()
+    }
+
+    /// Saves what is in the log of keys where it belongs, unless there is an epoch that is not stored. Answers the chunks that changed by that.
+    ///
+    /// # Errors
+    /// When the store cannot be written: then the log stays, and nothing is lost.
+    pub fn fold(&mut self) -> Result<Vec<ChunkKey>, StageError> {
+        let store = Arc::clone(&self.store);
+        self.layout_mut().fold(&*store)
+    }
+
+    /// What [`Deduper::to_save`] said is about to be stored, and counts as known: a new epoch begins beside it, until it is committed or both are
     /// given up.
     pub(crate) fn seal(&mut self) {
         self.sealed = true;
         self.layout_mut().seal();
     }
 
-    /// The store holds what [`Deduper::changes`] said: a new epoch begins, unless it began when that was sealed.
+    /// The store holds what [`Deduper::to_save`] or [`Deduper::changes`] said: a new epoch begins, unless it began when that was sealed.
     pub fn committed(&mut self) {
         if !std::mem::take(&mut self.sealed) {
             self.layout_mut().seal();

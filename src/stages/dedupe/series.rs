@@ -1,6 +1,6 @@
 //! Keys that are a series and a time: kept by series and stretch of time, so that the cost follows the rows that arrive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pipeline_contract::{Category, StageError};
@@ -8,27 +8,15 @@ use serde_json::Value;
 
 use super::chunk::Chunk;
 use super::keyed::place_id;
-use super::known::{Known, PLACES, Stretch};
+use super::known::{Known, Stretch};
 use super::layout::{Layout, NOWHERE, Place, Rows, Seen};
+use super::log;
 use super::prepared::Prepared;
+use super::width::{WIDTH, fitting_width, stored_width};
 use crate::state::{ChunkKey, DedupeChanges, Store};
 
 /// Looked up for every row: the standard library's hash costs several times what this one does.
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
-/// The name under which the store keeps the width of a chunk, in microseconds.
-const WIDTH: &str = "chunk_width_us";
-
-const SECOND: i64 = 1_000_000;
-const DAY: i64 = 24 * 3600 * SECOND;
-
-/// The narrowest chunk.
-const NARROWEST: i64 = SECOND;
-/// The widest chunk. A chunk that is too narrow costs some bytes a row, one that is too wide is written again and again in full; so this is
-/// no wider than hourly rows need, although daily ones would fill a wider one.
-const WIDEST: i64 = 30 * DAY;
-/// The width when the first batch does not tell: right for minutes and hours, bearable for the rest.
-const UNKNOWN: i64 = DAY;
 
 /// How many bytes of chunks are kept that no open epoch changed, and that rows came for not long ago.
 const CACHE: usize = 128 << 20;
@@ -38,6 +26,18 @@ const RECENT: u64 = 200;
 
 /// What a slot takes besides the times.
 const OVERHEAD: usize = 160;
+
+/// Rows are scattered when an epoch would save more than one chunk for so many of its keys ...
+const SCATTERED: usize = 32;
+
+/// ... and worth a part of the log when there are as many. (What is tested by the engine's own tests goes by the log much sooner.)
+const FEW: usize = if cfg!(test) { 4 } else { 5_000 };
+
+/// The keys of an epoch are not listed for the log beyond this, where there is none yet: it is no epoch then, but all that somebody has.
+const MANY: usize = 4 << 20;
+
+/// A row of the log takes about so many bytes in its chunk in memory.
+const LOGGED_ROW: usize = 24;
 
 /// A loaded chunk.
 struct Slot {
@@ -49,6 +49,8 @@ struct Slot {
     changed: bool,
     /// Changed in one before it that is being stored.
     sealed: bool,
+    /// The store holds some of it in the log only.
+    logged: bool,
     /// The batch that used it last.
     used: u64,
     /// What it counted in `Series::clean`.
@@ -58,7 +60,12 @@ struct Slot {
 impl Slot {
     /// Does the store hold it as it is?
     fn is_clean(&self) -> bool {
-        !self.changed && !self.sealed
+        !self.changed && !self.is_kept()
+    }
+
+    /// Is it kept, whatever the open epoch does?
+    fn is_kept(&self) -> bool {
+        self.sealed || self.logged
     }
 
     fn weigh(&mut self) -> usize {
@@ -67,19 +74,45 @@ impl Slot {
     }
 }
 
-/// Loaded chunks: those of the open epoch, and a cache of others.
+/// What is known of the log.
+#[derive(Default)]
+struct Log {
+    /// The chunks in memory have what it holds.
+    read: bool,
+    /// How many rows it holds, or will when what is sealed is stored.
+    rows: usize,
+    /// How many series it has numbered, or will have.
+    names: u32,
+    /// Those that the open epoch is the first to name, in the order of their numbers.
+    new: Vec<u32>,
+    /// What the open epoch is to be stored as was said to be a part of it ...
+    adding: bool,
+    /// ... and so it was of what is sealed.
+    added: bool,
+}
+
+/// A number that no series has in the log.
+const UNNUMBERED: u32 = u32::MAX;
+
+/// Loaded chunks: those of the open epoch and of the log, and a cache of others.
 pub(super) struct Series {
     /// The width of a chunk; `None` until it is asked for.
     width: Option<i64>,
     width_stored: bool,
     ids: Map<Arc<[u8]>, u32>,
     names: Vec<Arc<[u8]>>,
+    /// For each series its number in the log.
+    numbers: Vec<u32>,
     /// For each series the slot that it used last.
     recent: Vec<Option<(Stretch, u32)>>,
     index: Map<(u32, i64), u32>,
     slots: Vec<Slot>,
     changed: Vec<u32>,
     sealed: Vec<u32>,
+    logged: Vec<u32>,
+    log: Log,
+    /// What the open epoch adds, in order; `None` when that is too much to list.
+    added: Option<Vec<log::Row>>,
     /// The weight of all slots that are not changed, and how much of it is too much.
     clean: usize,
     cache: usize,
@@ -101,11 +134,15 @@ impl Series {
             width_stored: false,
             ids: Map::default(),
             names: Vec::new(),
+            numbers: Vec::new(),
             recent: Vec::new(),
             index: Map::default(),
             slots: Vec::new(),
             changed: Vec::new(),
             sealed: Vec::new(),
+            logged: Vec::new(),
+            log: Log::default(),
+            added: Some(Vec::new()),
             clean: 0,
             cache,
             batch: 0,
@@ -120,9 +157,66 @@ impl Series {
         let id = place_id(self.names.len())?;
         let name: Arc<[u8]> = Arc::from(name);
         self.names.push(name.clone());
+        self.numbers.push(UNNUMBERED);
         self.recent.push(None);
         self.ids.insert(name, id);
         Ok(id)
+    }
+
+    fn is_logged(&self) -> bool {
+        self.log.rows > 0
+    }
+
+    /// About how many bytes of chunks are in memory because of the log.
+    fn pinned(&self) -> usize {
+        self.logged.len() * OVERHEAD + self.log.rows * LOGGED_ROW
+    }
+
+    /// Brings what the store's log holds into memory.
+    fn replay(&mut self, store: &dyn Store) -> Result<(), StageError> {
+        let log = log::read(store)?;
+        if !log.rows.is_empty() {
+            let width = stored_width(store)?.ok_or_else(log::without_width)?;
+            (self.width, self.width_stored) = (Some(width), true);
+            let ids = log.names.iter().map(|name| self.series_id(name)).collect::<Result<Vec<_>, _>>()?;
+            ids.iter().zip(0..).for_each(|(id, number)| self.numbers[*id as usize] = number);
+            // Every number was looked at when the log was read.
+            let chunk_of = |(number, time, _): &log::Row| (ids[*number as usize], time.div_euclid(width));
+            let mut wanted: Vec<(u32, i64)> = log.rows.iter().map(chunk_of).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            wanted.retain(|chunk| !self.index.contains_key(chunk));
+            place_id(self.slots.len() + wanted.len())?;
+            let loaded = self.load(&wanted, width, store)?;
+            for (chunk, loaded) in wanted.into_iter().zip(loaded) {
+                self.index.insert(chunk, self.slots.len() as u32);
+                self.add_slot(chunk, loaded, width);
+            }
+            for row in &log.rows {
+                let place = self.index[&chunk_of(row)];
+                let slot = &mut self.slots[place as usize];
+                slot.known.put(row.1, row.2, true, slot.within);
+                if !std::mem::replace(&mut slot.logged, true) {
+                    self.clean -= slot.weight;
+                    self.logged.push(place);
+                }
+            }
+        }
+        self.log = Log { read: true, rows: log.rows.len(), names: log.names.len() as u32, ..Log::default() };
+        Ok(())
+    }
+
+    /// All is forgotten but what the pipeline is: the store is asked anew.
+    fn forget(&mut self) {
+        *self = Self::with_cache(self.cache);
+    }
+
+    fn add_slot(&mut self, (series, number): (u32, i64), chunk: Chunk, width: i64) {
+        let within = stretch(number, width);
+        let known = Known::of(chunk, within);
+        let mut slot = Slot { series, number, within, known, changed: false, sealed: false, logged: false, used: self.batch, weight: 0 };
+        self.clean += slot.weigh();
+        self.slots.push(slot);
     }
 
     /// The width of a chunk: as stored, or fixed now by what these rows show.
@@ -130,16 +224,9 @@ impl Series {
         if let Some(width) = self.width {
             return Ok(width);
         }
-        let width = match store.dedupe_meta(WIDTH)? {
-            Some(stored) => {
-                self.width_stored = true;
-                stored.as_i64().filter(|width| *width >= NARROWEST).ok_or_else(|| damaged(format!("{WIDTH} is {stored}")))?
-            }
-            None => {
-                self.width_stored = false;
-                fitting_width(series(), times)
-            }
-        };
+        let stored = stored_width(store)?;
+        self.width_stored = stored.is_some();
+        let width = stored.unwrap_or_else(|| fitting_width(series(), times));
         self.width = Some(width);
         Ok(width)
     }
@@ -166,23 +253,34 @@ impl Series {
         ChunkKey { series: self.names[series as usize].to_vec(), chunk: number }
     }
 
+    /// The width of a chunk, where it is stored with what is added.
+    fn new_width(&self, is_any: bool) -> BTreeMap<String, Value> {
+        let width = self.width.filter(|_| !self.width_stored && is_any);
+        width.map(|width| (WIDTH.to_owned(), Value::from(width))).into_iter().collect()
+    }
+
     /// Drops slots, and series that have none any more.
     fn retain(&mut self, keep: impl Fn(&Slot) -> bool) {
-        let names = std::mem::take(&mut self.names);
+        let (names, numbers) = (std::mem::take(&mut self.names), std::mem::take(&mut self.numbers));
         let slots = std::mem::take(&mut self.slots);
         self.ids = Map::default();
         self.index = Map::default();
-        (self.changed, self.sealed) = (Vec::new(), Vec::new());
+        (self.changed, self.sealed, self.logged) = (Vec::new(), Vec::new(), Vec::new());
+        // What the open epoch adds speaks of series that it changed: they stay.
+        let mut moved = vec![0; names.len()];
         self.recent.clear();
         self.clean = 0;
         for mut slot in slots.into_iter().filter(keep) {
-            let name = &names[slot.series as usize];
+            let old = slot.series as usize;
+            let name = &names[old];
             // There are no more slots and series than before: their numbers fit.
             let next = self.names.len() as u32;
             slot.series = *self.ids.entry(name.clone()).or_insert(next);
             if slot.series == next {
                 self.names.push(name.clone());
+                self.numbers.push(numbers[old]);
                 self.recent.push(None);
+                moved[old] = next;
             }
             let place = self.slots.len() as u32;
             self.index.insert((slot.series, slot.number), place);
@@ -192,11 +290,16 @@ impl Series {
             if slot.sealed {
                 self.sealed.push(place);
             }
+            if slot.logged {
+                self.logged.push(place);
+            }
             if slot.is_clean() {
                 self.clean += slot.weight;
             }
             self.slots.push(slot);
         }
+        self.added.iter_mut().flatten().for_each(|(series, ..)| *series = moved[*series as usize]);
+        self.log.new.iter_mut().for_each(|series| *series = moved[*series as usize]);
     }
 
     /// Keeps the cache in its bounds: drops what was not used for long, or for longest, down to the half.
@@ -210,7 +313,8 @@ impl Series {
                 self.retain(|slot| !slot.is_clean() || slot.used >= recent);
             }
         }
-        if self.clean <= self.cache {
+        let cache = self.cache.saturating_sub(self.pinned());
+        if self.clean <= cache {
             return;
         }
         let mut clean: Vec<(u64, usize)> = self.slots.iter().filter(|slot| slot.is_clean()).map(|slot| (slot.used, slot.weight)).collect();
@@ -218,7 +322,7 @@ impl Series {
         let mut kept = 0;
         let first_dropped = clean.iter().find(|(_, weight)| {
             kept += weight;
-            kept > self.cache / 2
+            kept > cache / 2
         });
         let oldest = first_dropped.map_or(0, |(used, _)| *used);
         self.retain(|slot| !slot.is_clean() || slot.used > oldest);
@@ -228,6 +332,9 @@ impl Series {
 impl Layout for Series {
     fn locate(&mut self, rows: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
         let times = rows.time.ok_or_else(|| StageError::developer("a series has no time"))?.values();
+        if !self.log.read {
+            self.replay(store).inspect_err(|_| self.forget())?;
+        }
         let ids = prepared.keys().map(|name| self.series_id(name)).collect::<Result<Vec<_>, _>>()?;
         if ids.is_empty() {
             return Ok(vec![NOWHERE; rows.len]);
@@ -274,12 +381,8 @@ impl Layout for Series {
                     return Err(error);
                 }
             };
-            for ((series, number), chunk) in wanted.into_iter().zip(loaded) {
-                let within = stretch(number, width);
-                let known = Known::of(chunk, within);
-                let mut slot = Slot { series, number, within, known, changed: false, sealed: false, used: self.batch, weight: 0 };
-                self.clean += slot.weigh();
-                self.slots.push(slot);
+            for (place, chunk) in wanted.into_iter().zip(loaded) {
+                self.add_slot(place, chunk, width);
             }
             self.index.extend(coming);
         }
@@ -291,32 +394,90 @@ impl Layout for Series {
         let slot = &mut self.slots[place as usize];
         slot.used = self.batch;
         let seen = slot.known.put(time, print, replace, slot.within);
-        if !slot.changed && (seen == Seen::New || (seen == Seen::Other && replace)) {
-            self.clean -= if slot.sealed { 0 } else { slot.weight };
+        let is_added = seen == Seen::New || (seen == Seen::Other && replace);
+        if is_added && !slot.changed {
+            self.clean -= if slot.is_kept() { 0 } else { slot.weight };
             slot.changed = true;
             self.changed.push(place);
+        }
+        if is_added && let Some(added) = &mut self.added {
+            added.push((slot.series, time, print));
         }
         seen
     }
 
     fn settle(&mut self) {
+        if !self.is_logged() && self.added.as_ref().is_some_and(|added| added.len() > MANY) {
+            self.added = None;
+        }
         self.trim();
-    }
-
-    fn to_save(&self) -> usize {
-        self.changed.len()
     }
 
     fn changes(&self) -> DedupeChanges {
         let changed = self.changed.iter().map(|place| &self.slots[*place as usize]);
         let mut chunks: Vec<_> = changed.map(|slot| (self.chunk_key(slot.series, slot.number), slot.known.encode())).collect();
         chunks.sort_unstable();
-        let width = self.width.filter(|_| !self.width_stored && !chunks.is_empty());
-        let meta = width.map(|width| (WIDTH.to_owned(), Value::from(width))).into_iter().collect();
-        DedupeChanges { chunks, keyed: Vec::new(), meta }
+        DedupeChanges { meta: self.new_width(!chunks.is_empty()), chunks, ..DedupeChanges::default() }
+    }
+
+    fn additions(&mut self) -> Option<DedupeChanges> {
+        let added = self.added.as_ref()?;
+        let is_scattered = || added.len() >= FEW && self.changed.len().saturating_mul(SCATTERED) > added.len();
+        // What is in the log would overrule what a chunk holds since.
+        if added.is_empty() || !(self.is_logged() || is_scattered()) {
+            return None;
+        }
+        self.log.adding = true;
+        let Self { names, numbers, log, .. } = self;
+        let mut number = |series: u32| {
+            let number = &mut numbers[series as usize];
+            if *number == UNNUMBERED {
+                *number = log.names;
+                log.names += 1;
+                log.new.push(series);
+            }
+            *number
+        };
+        let rows: Vec<log::Row> = added.iter().map(|(series, time, print)| (number(*series), *time, *print)).collect();
+        let part = log::encode(log.new.iter().map(|series| &*names[*series as usize]), rows.into_iter());
+        Some(DedupeChanges { key_part: Some(part), meta: self.new_width(true), ..DedupeChanges::default() })
+    }
+
+    fn is_log_large(&self) -> bool {
+        self.pinned() > self.cache
+    }
+
+    fn fold(&mut self, store: &dyn Store) -> Result<Vec<ChunkKey>, StageError> {
+        if self.logged.is_empty() || !self.changed.is_empty() || !self.sealed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut slots: Vec<&Slot> = self.logged.iter().map(|place| &self.slots[*place as usize]).collect();
+        slots.sort_unstable_by_key(|slot| (&self.names[slot.series as usize], slot.number));
+        let keys = || slots.iter().map(|slot| self.chunk_key(slot.series, slot.number));
+        let folded = keys().collect();
+        if let Err(error) = store.fold_keys(&mut keys().zip(&slots).map(|(key, slot)| (key, slot.known.encode()))) {
+            // Nobody knows whether it is.
+            self.forget();
+            return Err(error);
+        }
+        for place in std::mem::take(&mut self.logged) {
+            let slot = &mut self.slots[place as usize];
+            slot.logged = false;
+            self.clean += slot.weigh();
+        }
+        self.numbers.fill(UNNUMBERED);
+        self.log = Log { read: true, ..Log::default() };
+        self.trim();
+        Ok(folded)
     }
 
     fn seal(&mut self) {
+        let added = self.added.replace(Vec::new()).unwrap_or_default();
+        self.log.new.clear();
+        self.log.added = std::mem::take(&mut self.log.adding);
+        if self.log.added {
+            self.log.rows += added.len();
+        }
         self.sealed = std::mem::take(&mut self.changed);
         for place in &self.sealed {
             let slot = &mut self.slots[*place as usize];
@@ -326,10 +487,15 @@ impl Layout for Series {
 
     fn committed(&mut self) {
         self.width_stored |= !self.sealed.is_empty();
+        let is_logged = std::mem::take(&mut self.log.added);
         for place in std::mem::take(&mut self.sealed) {
             let slot = &mut self.slots[place as usize];
             slot.sealed = false;
-            if !slot.changed {
+            if is_logged {
+                if !std::mem::replace(&mut slot.logged, true) {
+                    self.logged.push(place);
+                }
+            } else if !slot.changed {
                 self.clean += slot.weigh();
             }
         }
@@ -337,6 +503,12 @@ impl Layout for Series {
     }
 
     fn abort(&mut self) {
+        if self.log.adding || self.log.added || self.is_logged() {
+            // It tells again what it holds, whatever that is.
+            self.forget();
+            return;
+        }
+        self.added = Some(Vec::new());
         if self.width_stored {
             self.retain(Slot::is_clean);
         } else {
@@ -352,47 +524,7 @@ fn stretch(number: i64, width: i64) -> Stretch {
     Stretch { start: number.saturating_mul(width), width }
 }
 
-/// The width that suits the distances between the times of one series: of the closest tenth, the widest.
-fn fitting_width(series: impl Iterator<Item = Option<u32>>, times: &[i64]) -> i64 {
-    let mut keys: Vec<(u32, i64)> = series.zip(times).filter_map(|(series, time)| Some((series?, *time))).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let pairs = keys.array_windows().filter(|[(a, _), (b, _)]| a == b);
-    let mut distances: Vec<u64> = pairs.map(|[(_, a), (_, b)]| b.abs_diff(*a)).collect();
-    if distances.is_empty() {
-        return UNKNOWN;
-    }
-    let tenth = distances.len() / 10;
-    let (_, distance, _) = distances.select_nth_unstable(tenth);
-    i64::try_from(*distance).unwrap_or(i64::MAX).saturating_mul(PLACES as i64).clamp(NARROWEST, WIDEST)
-}
-
 pub(super) fn damaged(what: String) -> StageError {
     StageError::operator(Category::Storage, format!("the state's dedupe keys are damaged: {what}"))
         .help("`pipeline state rebuild` makes them anew from what is stored")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: i64 = 3600 * SECOND;
-
-    #[test]
-    fn the_width_follows_the_times_of_one_series() {
-        let one = |times: &[i64]| fitting_width(times.iter().map(|_| Some(0)), times);
-        assert_eq!(one(&[]), UNKNOWN);
-        assert_eq!(one(&[5]), UNKNOWN);
-        assert_eq!(one(&[5, 5]), UNKNOWN);
-        assert_eq!(one(&[0, HOUR, 2 * HOUR]), 512 * HOUR);
-        assert_eq!(one(&[2 * HOUR, 0, HOUR]), 512 * HOUR);
-        assert_eq!(one(&[0, DAY, 2 * DAY]), WIDEST);
-        assert_eq!(one(&[0, 1, 2]), NARROWEST);
-        assert_eq!(one(&[i64::MIN, i64::MAX]), WIDEST);
-        assert_eq!(fitting_width([Some(0), Some(1), None].into_iter(), &[0, HOUR, 2 * HOUR]), UNKNOWN);
-        assert_eq!(fitting_width([Some(0), Some(1), Some(0), Some(1)].into_iter(), &[0, 7, HOUR, HOUR + 7]), 512 * HOUR);
-        let mut glitch: Vec<i64> = (0..100).map(|hour| hour * HOUR).collect();
-        glitch.push(HOUR + 1);
-        assert_eq!(one(&glitch), 512 * HOUR);
-    }
 }

@@ -71,8 +71,21 @@ impl Rig {
     }
 
     fn commit(&mut self) {
-        self.save(self.deduper.changes()).unwrap();
+        let changes = self.deduper.to_save();
+        self.save(changes).unwrap();
         self.deduper.committed();
+    }
+
+    /// How many parts the log of keys has.
+    fn key_parts(&self) -> usize {
+        let mut parts = 0;
+        self.store
+            .each_key_part(&mut |_| {
+                parts += 1;
+                Ok(())
+            })
+            .unwrap();
+        parts
     }
 
     fn restart(&mut self) {
@@ -287,7 +300,99 @@ fn an_unknown_outcome_is_healed_by_an_abort() {
             rig.deduper.abort();
             assert_eq!(rig.apply(&[candle(2, "a", 1, 1.0), candle(3, "a", 2, 1.0)]).0, appended);
         }
+        // As a part of the log, the first one and a later one.
+        let store = ModelStore::new();
+        let mut rig = Rig::on(Arc::new(store.clone()), plan(&SERIES, OnConflict::KeepFirst));
+        let scattered = |first: i64| (0..6).map(|row| candle(first + row, &format!("coin {row}"), first, 1.0)).collect::<Vec<_>>();
+        for first in [0, 100] {
+            rig.apply(&scattered(first));
+            store.fail_next_commit(fault);
+            let part = rig.deduper.to_save();
+            assert!(part.key_part.is_some() && part.chunks.is_empty());
+            rig.save(part).unwrap_err();
+            rig.deduper.abort();
+            assert_eq!(rig.apply(&scattered(first)).0.is_empty(), appended.is_empty());
+            rig.commit();
+        }
+        rig.deduper.fold().unwrap();
+        rig.restart();
+        assert_eq!(rig.apply(&[scattered(0), scattered(100)].concat()).3, [12, 0, 0]);
     }
+}
+
+#[test]
+fn scattered_rows_go_into_the_log_and_are_folded_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::on(Arc::new(SqliteStore::open(dir.path()).unwrap()), plan(&SERIES, OnConflict::KeepLast));
+    let rows = |hour: i64, close: f64| (0..50).map(|coin| candle(hour * 100 + coin, &format!("coin {coin}"), hour, close)).collect::<Vec<_>>();
+    for hour in 0..3 {
+        assert_eq!(rig.apply(&rows(hour, 1.0)).0.len(), 50);
+        rig.commit();
+    }
+    // The last of these counts, also where the log is read anew.
+    assert_eq!(rig.apply(&rows(1, 2.0)).1.len(), 50);
+    rig.commit();
+    assert_eq!((rig.key_parts(), rig.store.dedupe_size().unwrap().0), (4, 0));
+    rig.apply(&rows(7, 1.0));
+    assert_eq!(rig.deduper.fold(), Ok(vec![]), "not while an epoch is open");
+    rig.deduper.abort();
+    rig.restart();
+    assert_eq!(rig.apply(&[rows(1, 2.0), rows(2, 1.0), rows(7, 3.0)].concat()).3, [100, 0, 0]);
+    rig.commit();
+    let folded = rig.deduper.fold().unwrap();
+    assert_eq!((folded.len(), rig.key_parts(), rig.store.dedupe_size().unwrap().0), (50, 0, 50));
+    assert!(folded.is_sorted());
+    assert_eq!(rig.apply(&rows(1, 2.0)).3, [50, 0, 0]);
+    rig.restart();
+    assert_eq!(rig.apply(&[rows(0, 1.0), rows(1, 2.0), rows(2, 1.0), rows(7, 3.0)].concat()).3, [200, 0, 0]);
+    assert_eq!(rig.deduper.to_save(), DedupeChanges::default());
+}
+
+#[test]
+fn whatever_became_of_a_fold_nothing_is_forgotten() {
+    for fault in [CommitFault::Before, CommitFault::After] {
+        let store = ModelStore::new();
+        let mut rig = Rig::on(Arc::new(store.clone()), plan(&SERIES, OnConflict::KeepFirst));
+        let rows = |hour: i64| (0..6).map(|row| candle(row, &format!("coin {row}"), hour, 1.0)).collect::<Vec<_>>();
+        rig.apply(&rows(0));
+        rig.commit();
+        store.fail_next_commit(fault);
+        rig.deduper.fold().unwrap_err();
+        // Series that the log named, or did not, as the store has it now.
+        rig.apply(&rows(1));
+        rig.commit();
+        rig.restart();
+        assert_eq!(rig.apply(&[rows(0), rows(1)].concat()).3, [12, 0, 0], "{fault:?}");
+        rig.deduper.fold().unwrap();
+        rig.restart();
+        assert_eq!(rig.apply(&[rows(0), rows(1)].concat()).3, [12, 0, 0], "{fault:?}");
+    }
+}
+
+#[test]
+fn a_damaged_log_is_told() {
+    let rig = || {
+        let mut rig = Rig::new(&SERIES, OnConflict::KeepFirst);
+        rig.apply(&(0..9).map(|row| candle(row, &format!("coin {row}"), 0, 1.0)).collect::<Vec<_>>());
+        let part = rig.deduper.to_save();
+        (rig, part)
+    };
+    let of = |change: &dyn Fn(&mut DedupeChanges)| {
+        let (mut rig, mut part) = rig();
+        change(&mut part);
+        rig.save(part).unwrap();
+        rig.restart();
+        let batch = Candle::batch(&[candle(0, "coin 3", 0, 1.0)]);
+        let told = rig.deduper.apply(&batch).unwrap_err();
+        assert_eq!(rig.deduper.apply(&batch).unwrap_err(), told, "and again");
+        assert_eq!((told.act, told.category), (Act::Operator, Category::Storage));
+        assert!(told.help.is_some_and(|help| help.contains("state rebuild")));
+        assert_eq!(Coverage::new(&Expected::default()).load(rig.store.as_ref()).unwrap_err().message, told.message);
+        told.message
+    };
+    let cut = |changes: &mut DedupeChanges| changes.key_part.iter_mut().for_each(|part| part.truncate(30));
+    assert_eq!(of(&cut), "the state's dedupe keys are damaged: a part of the log of keys cannot be read: its checksum does not fit");
+    assert_eq!(of(&|changes| changes.meta.clear()), "the state's dedupe keys are damaged: there is a log of keys, and not the width of a chunk");
 }
 
 #[test]
@@ -315,6 +420,9 @@ fn the_real_store_keeps_it_too() {
 enum Step {
     Batch(Vec<Candle>),
     Commit,
+    /// A commit beside which a batch comes.
+    CommitBeside(Vec<Candle>),
+    Fold,
     Abort,
     Restart,
 }
@@ -338,6 +446,8 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => prop::collection::vec(any_candle(), 0..40).prop_map(Step::Batch),
         3 => Just(Step::Commit),
+        2 => prop::collection::vec(any_candle(), 0..40).prop_map(Step::CommitBeside),
+        1 => Just(Step::Fold),
         1 => Just(Step::Abort),
         1 => Just(Step::Restart),
     ];
@@ -435,6 +545,25 @@ proptest! {
                     rig.commit();
                     committed = known.clone();
                 }
+                Step::CommitBeside(rows) => {
+                    let changes = rig.deduper.to_save();
+                    rig.deduper.seal();
+                    committed = known.clone();
+                    for row in rows.iter_mut() {
+                        row.row = next;
+                        next += 1;
+                    }
+                    let expected = expected(rows, keys, on_conflict, &mut known);
+                    prop_assert_eq!(rig.apply(rows), expected);
+                    rig.save(changes).unwrap();
+                    rig.deduper.committed();
+                }
+                Step::Fold => {
+                    let folded = rig.deduper.fold().unwrap();
+                    if !folded.is_empty() {
+                        prop_assert_eq!(rig.key_parts(), 0);
+                    }
+                }
                 Step::Abort => {
                     rig.deduper.abort();
                     known = committed.clone();
@@ -453,7 +582,7 @@ proptest! {
     // What is found chunk by chunk, as they change, is what is found in all rows at once.
     #[test]
     fn what_is_missing_is_found_the_same_from_chunks_and_from_rows(
-        epochs in prop::collection::vec(prop::collection::vec((0..3_usize, 0..3000_i64), 1..40), 1..6),
+        epochs in prop::collection::vec((prop::collection::vec((0..3_usize, 0..3000_i64), 1..40), any::<bool>()), 1..6),
     ) {
         let coins = ["bitcoin", "ethereum", ""];
         let mut rig = Rig::new(&SERIES, OnConflict::KeepFirst);
@@ -462,17 +591,24 @@ proptest! {
         let mut watching = Coverage::new(&expected);
         watching.load(rig.store.as_ref()).unwrap();
         let mut model: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
-        for rows in epochs {
+        for (rows, fold) in epochs {
             rig.apply(&rows.iter().map(|(coin, hour)| candle(0, coins[*coin], *hour, 1.0)).collect::<Vec<_>>());
-            let changed: Vec<ChunkKey> = rig.deduper.changes().chunks.into_iter().map(|(key, _)| key).collect();
+            let mut changed: Vec<ChunkKey> = rig.deduper.to_save().chunks.into_iter().map(|(key, _)| key).collect();
             rig.commit();
+            if fold {
+                changed.extend(rig.deduper.fold().unwrap());
+            }
             for (coin, hour) in rows {
                 let times = model.entry(coin).or_default();
                 if !times.contains(&hour_of(hour).timestamp_micros()) {
                     times.push(hour_of(hour).timestamp_micros());
                 }
             }
-            watching.touch(rig.store.as_ref(), &changed).unwrap();
+            if rig.key_parts() == 0 {
+                watching.touch(rig.store.as_ref(), &changed).unwrap();
+            } else {
+                watching.load(rig.store.as_ref()).unwrap();
+            }
             let mut anew = Coverage::new(&expected);
             anew.load(rig.store.as_ref()).unwrap();
             let named = |coin: &usize| serde_json::Map::from_iter([("coin".to_owned(), coins[*coin].into())]);

@@ -11,7 +11,13 @@ use super::SqliteStore;
 use super::checkpoint::MOST_PAGES;
 
 /// The schema that this program reads and writes, in SQLite's `user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 1 + UPGRADES.len() as i64;
+
+/// What each version of the schema adds to the one before it, from version 2 on: a state of an earlier one gets it when it is opened to be written.
+const UPGRADES: [&str; 1] = [
+    // Parts of the log of keys, in the order in which epochs added them.
+    "CREATE TABLE key_log(part INTEGER PRIMARY KEY, data BLOB NOT NULL);",
+];
 
 /// How long a statement waits for somebody else's lock: another program may look at the file.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// pages that it reads.
 const CHECKED_BYTES: u64 = 2 << 20;
 
-/// Rows of `run` are numbered in the order in which the runs were opened. Chunks are large, so theirs is a table with row ids.
+/// Version 1. Rows of `run` are numbered in the order in which the runs were opened. Chunks are large, so theirs is a table with row ids.
 const SCHEMA: &str = "
     CREATE TABLE fact(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE record(sink TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(sink, key)) WITHOUT ROWID;
@@ -34,7 +40,6 @@ const SCHEMA: &str = "
         rows TEXT NOT NULL, attempts INTEGER NOT NULL, position TEXT, error TEXT, PRIMARY KEY(run, place)) WITHOUT ROWID;
     CREATE TABLE tick(tick INTEGER PRIMARY KEY, until INTEGER NOT NULL, count INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT,
         run_id TEXT);
-    PRAGMA user_version = 1;
 ";
 
 /// Why a file is not the state of this program.
@@ -152,7 +157,7 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(PATIENCE)?;
-    let known = version(&connection)?.is_some();
+    let known = version(&connection)?;
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // A log that grew is cut to a usual size when it begins anew.
@@ -161,18 +166,21 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     // What one epoch changes has room: pages that do not are written to the log before their time, and once more later.
     connection.pragma_update(None, "cache_size", -8000)?;
     connection.set_prepared_statement_cache_capacity(64);
-    if !known {
+    if known.is_none() {
         let create = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if version(&create)?.is_none() {
-            create.execute_batch(SCHEMA)?;
-        }
+        upgrade(&create)?;
         create.commit()?;
         // SQLite syncs the file; its name, and those of the folders just made, are ours to make durable.
         dir.ancestors().take(made + 1).try_for_each(|dir| RealDisk.sync_dir(dir))?;
-    } else if checked_bytes > 0 {
+    } else if known != Some(SCHEMA_VERSION) {
+        let older = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        upgrade(&older)?;
+        older.commit()?;
+    }
+    if known.is_some() && checked_bytes > 0 {
         let whole = fs::metadata(file)?.len() <= checked_bytes;
         let ours = Connection::open_in_memory()?;
-        ours.execute_batch(SCHEMA)?;
+        upgrade(&ours)?;
         if tables(&connection)? != tables(&ours)? {
             return Err(Refusal::Damaged("its tables are not those of a state".to_owned()));
         }
@@ -187,6 +195,24 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
         read_through(&connection.transaction()?, whole)?;
     }
     Ok(SqliteStore::of(file, connection))
+}
+
+/// Adds what this version has and the state's lacks; to an empty file, everything.
+fn upgrade(connection: &Connection) -> Result<(), Refusal> {
+    let known = match version(connection)? {
+        Some(known) => known,
+        None => {
+            connection.execute_batch(SCHEMA)?;
+            1
+        }
+    };
+    for added in UPGRADES.iter().skip(usize::try_from(known - 1).unwrap_or_default()) {
+        connection.execute_batch(added)?;
+    }
+    if known < SCHEMA_VERSION || connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
+        connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    Ok(())
 }
 
 /// Tables and indexes as they were declared.

@@ -134,6 +134,33 @@ fn a_file_that_is_still_empty_is_no_state_to_a_reader() {
 }
 
 #[test]
+fn a_state_of_the_first_version_is_read_as_it_is_and_brought_up_to_date_when_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let file = dir.path().join("state.db");
+    Connection::open(&file).unwrap().execute_batch("DROP TABLE key_log; PRAGMA user_version = 1;").unwrap();
+    let parts = |store: &SqliteStore| {
+        let mut parts = 0;
+        let read = store.each_key_part(&mut |_| {
+            parts += 1;
+            Ok(())
+        });
+        read.map(|()| parts)
+    };
+    let reader = SqliteStore::open_read_only(dir.path()).unwrap().unwrap();
+    assert_eq!((reader.dedupe_size(), parts(&reader)), (Ok((100, 0)), Ok(0)));
+    assert_eq!(Connection::open(&file).unwrap().pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 1);
+    let store = SqliteStore::open(dir.path()).unwrap();
+    assert_eq!((store.dedupe_size(), parts(&store)), (Ok((100, 0)), Ok(0)));
+    let dedupe = DedupeChanges { key_part: Some(vec![1]), ..DedupeChanges::default() };
+    let (next, run) = (store.last_epoch().unwrap().unwrap().0 + 1, store.runs(1).unwrap().remove(0).run_id);
+    store.commit_epoch(&EpochCommit { dedupe, ..commit(next, &run) }).unwrap();
+    assert_eq!((parts(&store), parts(&reader)), (Ok(1), Ok(1)));
+    drop(store);
+    assert_eq!(parts(&SqliteStore::open(dir.path()).unwrap()), Ok(1), "once is enough");
+}
+
+#[test]
 fn a_newer_state_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
@@ -144,7 +171,7 @@ fn a_newer_state_is_refused() {
         SqliteStore::open_for_rebuild(dir.path()).unwrap_err(),
     ] {
         assert_eq!((error.act, error.category), (Act::Operator, Category::Storage));
-        assert!(error.message.contains("the state is from a newer version 7; this program knows 1"), "{error}");
+        assert!(error.message.contains("the state is from a newer version 7; this program knows 2"), "{error}");
         assert!(error.message.contains("state.db"), "{error}");
         assert!(error.help.is_some());
     }
@@ -303,6 +330,7 @@ fn fuzzed_cells_of_a_state_are_read_or_the_state_is_named_as_damaged() {
         chunks: vec![(ChunkKey { series: b"a".to_vec(), chunk: 1 }, vec![7; 30])],
         keyed: vec![(b"k".to_vec(), 7)],
         meta: [("width".to_owned(), serde_json::json!(1))].into(),
+        key_part: Some(vec![7]),
     };
     store.commit_epoch(&EpochCommit { sinks, dedupe, rejects: vec![5], ..commit(1, "r") }).unwrap();
 
