@@ -18,8 +18,8 @@ pub struct RunConfig {
     /// How many splits are open at once. Some that were read may wait beside them until those before them are stored.
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: usize,
-    /// Commit after so many rows ... If not given after 200000, or up to five times as many where each of them belongs to another series, so that
-    /// a commit saves as much for few rows as for many.
+    /// Commit after so many rows ... If not given after 300000, or fewer that take 32 MB; where dedupe has keys without a time up to 1000000, so that
+    /// their table is written in fewer, larger parts.
     #[schemars(range(min = 1))]
     pub epoch_rows: Option<Spanned<u64>>,
     /// ... or after so long, whichever comes first. Sooner where 64 splits have brought files of their own, the next one is not read yet, and no limit
@@ -55,7 +55,7 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
-    /// Commit after so many rows, and after how many at the latest where they are scattered over many series.
+    /// Commit after so many rows, and after how many at the latest where each is a key of its own.
     pub fn epoch_rows(&self) -> (u64, u64) {
         self.epoch_rows.as_deref().map_or((300_000, 1_000_000), |rows| (*rows, *rows))
     }

@@ -21,6 +21,8 @@ use crate::watch::{Expected, HOW_TO_TELL, NOT_TOLD, find_missing};
 
 /// The longest that a run may take when the pipeline file does not say.
 const LONGEST_RUN: Duration = Duration::from_secs(3600);
+/// So many bytes of rows and rejects make an epoch full: 300,000 rows of ten numbers have fewer. Two epochs may be in memory at once.
+const EPOCH_BYTES: usize = 32 << 20;
 
 /// How long rejects are kept when the pipeline file does not say.
 const KEEP_REJECTS: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -446,6 +448,8 @@ impl<'a> Wiring<'a, '_> {
             concurrency: run.concurrency,
             epoch_rows: run.epoch_rows().0,
             most_epoch_rows: run.epoch_rows().1,
+            // Whoever says how many rows gets that many.
+            epoch_bytes: if run.epoch_rows.is_some() { usize::MAX } else { EPOCH_BYTES },
             epoch_interval: run.epoch_interval.0,
             deadline: run.deadline.as_ref().map_or(by_schedule, |deadline| deadline.0),
             once_deadline: run.deadline.as_ref().map_or(LONGEST_RUN, |deadline| deadline.0),

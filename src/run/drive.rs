@@ -97,9 +97,9 @@ impl Drive<'_> {
                 ));
             }
             let Some(mut worker) = workers.pop_front() else { return Ok(()) };
-            worker.read_far();
-            if let Some(next) = workers.front_mut() {
-                next.read_far();
+            worker.is_next();
+            if let Some(second) = workers.front_mut() {
+                second.is_second();
             }
             let outcome = self.store_split(&mut worker).await;
             if let Some(split) = self.record.splits.get_mut(worker.index) {
@@ -140,7 +140,7 @@ impl Drive<'_> {
     /// Takes one split's rows, and passes them on as they come where it can be gone on with behind them, or else when it is done.
     async fn store_split(&mut self, worker: &mut Worker) -> Result<(), SplitEnd> {
         let mut held: Vec<Chunk> = Vec::new();
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         loop {
             let message = tokio::select! {
                 biased;
@@ -163,14 +163,15 @@ impl Drive<'_> {
                     }
                     let can_stop_here = chunk.position.is_some();
                     rows += chunk.read;
+                    bytes += chunk.memory();
                     held.push(chunk);
                     if !can_stop_here || self.writer.preview.is_some() {
                         continue;
                     }
                     // Rows that are fresh from the reader are worked on fastest.
                     self.pass(worker.index, std::mem::take(&mut held), false).await?;
-                    if rows >= self.settings.epoch_rows && self.writer.is_full(self.settings) {
-                        rows = 0;
+                    if (rows >= self.settings.epoch_rows || bytes >= self.settings.epoch_bytes) && self.writer.is_full(self.settings) {
+                        (rows, bytes) = (0, 0);
                         self.commit_beside().await.map_err(SplitEnd::Stop)?;
                         if self.record.splits.get(worker.index).is_some_and(|split| split.status == SplitStatus::Failed) {
                             // Its prefix could not be stored: what follows would stand alone.
@@ -180,7 +181,7 @@ impl Drive<'_> {
                 }
                 Some(Message::Restart) => {
                     held.clear();
-                    rows = 0;
+                    (rows, bytes) = (0, 0);
                 }
                 Some(Message::Done) => return self.pass(worker.index, held, true).await,
                 Some(Message::Failed(error)) => return Err(SplitEnd::Failed(error)),

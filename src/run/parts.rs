@@ -43,7 +43,9 @@ pub struct Settings {
     pub concurrency: usize,
     /// How many rows make an epoch full.
     pub epoch_rows: u64,
-    /// How many make it full in any case: where a commit saves nearly as much for few rows as for many, more are waited for.
+    /// How many bytes of memory do, though they be fewer rows.
+    pub epoch_bytes: usize,
+    /// How many rows make it full in any case: where a commit saves nearly as much for few rows as for many, more are waited for.
     pub most_epoch_rows: u64,
     /// How long rows wait for their epoch to fill.
     pub epoch_interval: Duration,

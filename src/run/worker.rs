@@ -19,8 +19,10 @@ const ATTEMPTS: u32 = 2;
 const AHEAD: usize = 64;
 /// ... and how many bytes of them.
 const AHEAD_BYTES: usize = 4 << 20;
-/// So many more are read ahead of the split whose turn it is, and of the one behind it: more than an epoch, so that two read on while one is stored.
+/// So many more are read ahead of the split whose turn it is: more than an epoch, so that reading goes on while one is stored ...
 const TURN_BYTES: usize = 32 << 20;
+/// ... and of the one behind it, so that two read at once where that is the slow part.
+const NEXT_BYTES: usize = 16 << 20;
 /// A split that was read gives its place to another one when its rows that wait for their turn take no more than this ...
 const WAITING_BYTES: usize = 256 << 10;
 /// ... and there are no more rejects beside them.
@@ -41,6 +43,13 @@ pub(crate) struct Chunk {
     pub(crate) position: Option<Position>,
     /// What dedupe can tell of the rows by themselves, where that was looked at already.
     pub(crate) prepared: Option<Prepared>,
+}
+
+impl Chunk {
+    /// About how many bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.batch.get_array_memory_size() + self.rejects.memory()
+    }
 }
 
 /// What a worker says.
@@ -125,8 +134,8 @@ pub(crate) struct Worker {
     /// How long it took, once it is over.
     pub(crate) took: Arc<OnceLock<Duration>>,
     room: Arc<Semaphore>,
-    /// It may read far ahead.
-    far: bool,
+    /// How many bytes it may read ahead.
+    ahead: usize,
     task: JoinHandle<()>,
 }
 
@@ -163,7 +172,7 @@ impl Worker {
                 sender.messages.closed().await;
             }
         });
-        Self { index, messages, attempts, took, room, far: false, task }
+        Self { index, messages, attempts, took, room, ahead: AHEAD_BYTES, task }
     }
 
     /// Has it brought nothing that was not taken?
@@ -171,11 +180,19 @@ impl Worker {
         self.messages.is_empty()
     }
 
-    /// Its rows are stored as they come, or soon.
-    pub(crate) fn read_far(&mut self) {
-        if !std::mem::replace(&mut self.far, true) {
-            self.room.add_permits(TURN_BYTES);
-        }
+    /// It is the split's turn: what it reads is stored as it comes.
+    pub(crate) fn is_next(&mut self) {
+        self.read_ahead(AHEAD_BYTES + TURN_BYTES);
+    }
+
+    /// Its turn is the next one.
+    pub(crate) fn is_second(&mut self) {
+        self.read_ahead(AHEAD_BYTES + NEXT_BYTES);
+    }
+
+    fn read_ahead(&mut self, bytes: usize) {
+        self.room.add_permits(bytes.saturating_sub(self.ahead));
+        self.ahead = bytes.max(self.ahead);
     }
 }
 
@@ -191,7 +208,7 @@ impl Sender {
     /// Sends rows, once there is room for them; `None` when nobody listens any more.
     async fn chunk(&self, chunk: Chunk) -> Option<()> {
         // One that is larger than all the room waits until it is alone.
-        let bytes = chunk.batch.get_array_memory_size().clamp(1, AHEAD_BYTES);
+        let bytes = chunk.memory().clamp(1, AHEAD_BYTES);
         self.rejects.fetch_add(chunk.rejects.len(), Ordering::Relaxed);
         let room = tokio::select! {
             room = Arc::clone(&self.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) => room.ok()?,

@@ -129,7 +129,7 @@ pub struct Preview {
 #[derive(Clone, Copy, Debug, Default)]
 struct Size {
     rows: u64,
-    /// The memory that its rows take, about.
+    /// The memory that its rows and rejects take, about.
     bytes: usize,
     /// The files that it changes, in all sinks.
     files: usize,
@@ -280,9 +280,10 @@ impl EpochWriter {
 
     /// Are there as many rows as are worth a commit?
     pub(crate) fn is_full(&self, settings: &Settings) -> bool {
-        let rows = self.size.rows;
+        let Size { rows, bytes, .. } = self.size;
         let waits = || self.deduper.as_ref().is_some_and(|deduper| deduper.is_worth_waiting(rows));
-        rows >= settings.epoch_rows && (rows >= settings.most_epoch_rows || self.size.bytes >= WAIT_BYTES || !waits())
+        let is_large = rows >= settings.epoch_rows || bytes >= settings.epoch_bytes;
+        is_large && (rows >= settings.most_epoch_rows || bytes >= WAIT_BYTES || !waits())
     }
 
     /// Has it so many files that few of them are likely to change again, and a commit would do at once what is otherwise left for later?
@@ -335,7 +336,7 @@ impl EpochWriter {
         let files = self.outlets.changed_files();
         let size = &mut self.size;
         size.rows += outcome.rows.read;
-        size.bytes += item.chunks.iter().map(|chunk| chunk.batch.get_array_memory_size()).sum::<usize>();
+        size.bytes += item.chunks.iter().map(Chunk::memory).sum::<usize>();
         if files > size.files && size.last_apart != Some(item.split) {
             (size.files_apart, size.last_apart) = (size.files_apart + 1, Some(item.split));
         }

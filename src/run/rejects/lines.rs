@@ -27,6 +27,11 @@ impl Lines {
         self.hashes.len()
     }
 
+    /// About how many bytes of memory they take.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity() + self.hashes.len() * (size_of::<RejectHash>() + size_of::<usize>())
+    }
+
     /// All of them.
     pub(crate) fn bytes(&self) -> &Arc<Vec<u8>> {
         &self.bytes
@@ -136,7 +141,7 @@ impl<'a> Writer<'a> {
 
     pub(super) fn finish(mut self) -> Lines {
         // They stay in memory until the epoch is committed.
-        if self.bytes.capacity() / 2 > self.bytes.len() {
+        if self.bytes.capacity() / 8 * 7 > self.bytes.len() {
             self.bytes.shrink_to_fit();
         }
         Lines { bytes: Arc::new(self.bytes), ends: self.ends, hashes: self.hashes }

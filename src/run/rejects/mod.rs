@@ -41,12 +41,23 @@ enum Part {
     Lines(Lines),
 }
 
+/// What a reject by itself takes, about: four texts and a map.
+const SINGLE: usize = 1000;
+
 impl Part {
     fn len(&self) -> usize {
         match self {
             Self::Single(_, rejects) => rejects.len(),
             Self::Rows(_, rows) => rows.len(),
             Self::Lines(lines) => lines.len(),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Single(_, rejects) => rejects.len().saturating_mul(SINGLE),
+            Self::Rows(_, rows) => rows.batch().get_array_memory_size(),
+            Self::Lines(lines) => lines.memory(),
         }
     }
 
@@ -92,6 +103,11 @@ impl Rejects {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// About how many bytes of memory they take.
+    pub(crate) fn memory(&self) -> usize {
+        self.parts.iter().map(Part::memory).sum()
     }
 
     /// Each as it was made.

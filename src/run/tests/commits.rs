@@ -69,6 +69,21 @@ async fn what_is_logged_of_keys_is_in_its_place_when_the_run_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rows_that_take_much_memory_fill_an_epoch_though_they_are_few() {
+    let epochs = |bytes: usize, rejects: usize| async move {
+        let steps = (0..5).flat_map(|n| [Step::Rows(vec![n]), Step::Bad(rejects)]).collect();
+        let mut world = World::new(vec![("a", steps)]);
+        world.settings.epoch_bytes = bytes;
+        world.run().await;
+        world.store.last_epoch().unwrap().unwrap().0
+    };
+    assert_eq!(epochs(usize::MAX, 1).await, 1);
+    assert!((9..=11).contains(&epochs(1, 1).await), "each read is one");
+    assert!((2..=5).contains(&epochs(60_000, 20).await), "rejects count");
+    assert_eq!(epochs(60_000, 1).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rows_that_are_written_anew_are_counted_once() {
     let gone = StageError::split(Category::ClientError, "no such coin");
     let mut world = World::new(vec![

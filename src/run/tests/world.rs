@@ -428,6 +428,7 @@ impl World {
                 concurrency: 4,
                 epoch_rows: 1000,
                 most_epoch_rows: 1000,
+                epoch_bytes: usize::MAX,
                 epoch_interval: Duration::from_secs(10),
                 deadline: Duration::from_secs(3000),
                 once_deadline: Duration::from_secs(3000),

@@ -36,6 +36,13 @@ impl Chunk {
         }
     }
 
+    /// Looks at what `find` will look at, and does not depend on what is there.
+    #[inline]
+    pub(super) fn look(&self, time: i64) -> u64 {
+        let place = self.entries.partition_point(|(other, _)| *other < time);
+        self.entries.last().map_or(0, |(_, print)| *print) ^ self.entries.get(place).map_or(0, |(_, print)| *print)
+    }
+
     /// The fingerprint at a place that `find` answered.
     pub(super) fn print_mut(&mut self, place: usize) -> Option<&mut u64> {
         self.entries.get_mut(place).map(|(_, print)| print)

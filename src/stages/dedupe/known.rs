@@ -6,8 +6,8 @@ use super::layout::Seen;
 /// How many times a chunk of a regular series holds. Adding a row writes its chunk again: 512 are at most 5 KB.
 pub(super) const PLACES: usize = 512;
 
-/// A chunk with fewer times is not worth a grid, which takes its full size at once.
-const FEW: usize = 64;
+/// A chunk with fewer times is not worth a grid.
+const FEW: usize = 8;
 
 /// Where the times of a chunk may lie.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Stretch {
 #[derive(Clone, Debug)]
 pub(super) enum Known {
     Sorted(Chunk),
-    Grid(Box<Grid>),
+    Grid(Grid),
 }
 
 impl Default for Known {
@@ -40,13 +40,16 @@ impl Default for Known {
     }
 }
 
-/// A fingerprint for each multiple of a step, if it is taken.
+/// Which multiples of a step are taken, and the fingerprints of those that are, in order: what is looked at for a time is here, and its fingerprint
+/// in one other place.
 #[derive(Clone, Debug)]
 pub(super) struct Grid {
     first: i64,
     step: u64,
+    prints: Vec<u64>,
+    /// How many are taken before each of the words.
+    before: [u16; PLACES / 64],
     taken: [u64; PLACES / 64],
-    prints: [u64; PLACES],
 }
 
 impl Grid {
@@ -58,15 +61,24 @@ impl Grid {
         (place * self.step == distance && place < PLACES as u64).then_some(place as usize)
     }
 
+    /// How many places before this one are taken.
+    #[inline]
+    fn rank(&self, place: usize) -> usize {
+        let before = self.taken[place / 64] & ((1 << (place % 64)) - 1);
+        usize::from(self.before[place / 64]) + before.count_ones() as usize
+    }
+
     #[inline]
     fn put(&mut self, place: usize, print: u64, replace: bool) -> Seen {
+        let rank = self.rank(place);
         let (word, bit) = (&mut self.taken[place / 64], 1 << (place % 64));
-        let known = &mut self.prints[place];
         if *word & bit == 0 {
             *word |= bit;
-            *known = print;
+            self.before[place / 64 + 1..].iter_mut().for_each(|before| *before += 1);
+            self.prints.insert(rank, print);
             return Seen::New;
         }
+        let known = &mut self.prints[rank];
         if *known == print {
             return Seen::Same;
         }
@@ -89,16 +101,16 @@ impl Grid {
     }
 
     fn entries(&self) -> impl Iterator<Item = (i64, u64)> {
-        self.places().map(|place| (self.first + (place as u64 * self.step).cast_signed(), self.prints[place]))
+        self.places().zip(&self.prints).map(|(place, print)| (self.first + (place as u64 * self.step).cast_signed(), *print))
     }
 
     fn encode(&self) -> Vec<u8> {
         let places: Vec<usize> = self.places().collect();
         let distances = || places.array_windows().map(|[a, b]| (b - a) as u64);
         let common = distances().fold(0, |all, distance| if all == 1 { 1 } else { gcd(all, distance) });
-        let prints = places.iter().map(|place| self.prints[*place]);
         let first = places.first().map(|place| self.first + (*place as u64 * self.step).cast_signed());
-        encode(first, common * self.step, distances().map(|distance| if common == 1 { distance } else { distance / common }), prints)
+        let distances = distances().map(|distance| if common == 1 { distance } else { distance / common });
+        encode(first, common * self.step, distances, self.prints.iter().copied())
     }
 }
 
@@ -115,6 +127,24 @@ impl Known {
                 }
             },
             Self::Sorted(_) => self.put_sorted(time, print, replace, Some(within)),
+        }
+    }
+
+    /// Looks at all that is here.
+    #[inline]
+    pub(super) fn look(&self) -> u64 {
+        match self {
+            Self::Sorted(chunk) => chunk.len() as u64,
+            Self::Grid(grid) => grid.prints.len() as u64 ^ grid.step ^ grid.taken[0] ^ grid.taken[PLACES / 64 - 1],
+        }
+    }
+
+    /// Looks at what `put` will look at elsewhere.
+    #[inline]
+    pub(super) fn look_for(&self, time: i64) -> u64 {
+        match self {
+            Self::Sorted(chunk) => chunk.look(time),
+            Self::Grid(grid) => grid.place(time).and_then(|place| grid.prints.get(grid.rank(place)).copied()).unwrap_or_default(),
         }
     }
 
@@ -160,24 +190,25 @@ impl Known {
         }
     }
 
-    /// About how many bytes of memory it takes.
+    /// About how many bytes of memory it takes besides itself.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Sorted(chunk) => chunk.weight(),
-            Self::Grid(_) => size_of::<Grid>(),
+            Self::Grid(grid) => grid.prints.capacity() * size_of::<u64>(),
         }
     }
 }
 
 /// The chunk as a grid, if all its times fit one.
-fn grid(chunk: &Chunk, within: Stretch) -> Option<Box<Grid>> {
+fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
     let step = within.width / PLACES as i64;
     let (earliest, _) = chunk.span()?;
     if step == 0 || step * PLACES as i64 != within.width {
         return None;
     }
     let first = within.start.checked_add(earliest.wrapping_sub(within.start).rem_euclid(step))?;
-    let mut grid = Box::new(Grid { first, step: step.cast_unsigned(), taken: [0; PLACES / 64], prints: [0; PLACES] });
+    let prints = Vec::with_capacity(chunk.len() + 1);
+    let mut grid = Grid { first, step: step.cast_unsigned(), prints, before: [0; PLACES / 64], taken: [0; PLACES / 64] };
     for (time, print) in chunk.iter() {
         let place = grid.place(time)?;
         grid.put(place, print, false);
@@ -206,8 +237,8 @@ mod tests {
 
     #[test]
     fn regular_times_get_a_grid_and_others_do_not() {
-        assert!(matches!(of_minutes(0..63), Known::Sorted(_)));
-        assert!(matches!(of_minutes((0..64).rev()), Known::Grid(_)));
+        assert!(matches!(of_minutes(0..7), Known::Sorted(_)));
+        assert!(matches!(of_minutes((0..8).rev()), Known::Grid(_)));
         let mut known = of_minutes(0..100);
         assert_eq!(known.put(WITHIN.start + 8, 1, false, WITHIN), Seen::New);
         assert!(matches!(&known, Known::Sorted(chunk) if chunk.len() == 101));

@@ -32,6 +32,10 @@ pub(super) trait Layout {
     /// Finds the place of every row's key, and loads what the store knows of it. After an error nothing has changed.
     fn locate(&mut self, rows: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError>;
 
+    /// Looks at what is known of keys that are put next, so that it is in the processor's cache then: what is looked at for many keys, one behind
+    /// the other, is fetched at once; what is needed to go on with one is waited for.
+    fn look_ahead(&self, _places: &[Place]) {}
+
     /// Adds a key; one that is known keeps its fingerprint unless `replace`.
     fn put(&mut self, place: Place, print: u64, replace: bool) -> Seen;
 

@@ -131,6 +131,9 @@ pub struct Deduped {
     pub rejects: Vec<Reject>,
 }
 
+/// So many keys are looked at before they are put.
+const LOOK_AHEAD: usize = 64;
+
 /// What becomes of a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -141,13 +144,13 @@ enum Fate {
 }
 
 enum Kind {
-    Series(Series),
+    Series(Box<Series>),
     Keyed(Keyed),
 }
 
 impl Kind {
     fn of(plan: &DedupePlan) -> Self {
-        if plan.is_series_time() { Self::Series(Series::default()) } else { Self::Keyed(Keyed::default()) }
+        if plan.is_series_time() { Self::Series(Box::default()) } else { Self::Keyed(Keyed::default()) }
     }
 }
 
@@ -183,7 +186,7 @@ impl Deduper {
     pub(crate) fn apply_prepared(&mut self, batch: &RecordBatch, prepared: &Prepared) -> Result<Deduped, StageError> {
         let Self { plan: DedupePlan(plan), store, kind, .. } = self;
         match kind {
-            Kind::Series(layout) => apply(plan, layout, &**store, batch, prepared),
+            Kind::Series(layout) => apply(plan, &mut **layout, &**store, batch, prepared),
             Kind::Keyed(layout) => apply(plan, layout, &**store, batch, prepared),
         }
     }
@@ -248,14 +251,14 @@ impl Deduper {
 
     fn layout(&self) -> &dyn Layout {
         match &self.kind {
-            Kind::Series(layout) => layout,
+            Kind::Series(layout) => &**layout,
             Kind::Keyed(layout) => layout,
         }
     }
 
     fn layout_mut(&mut self) -> &mut dyn Layout {
         match &mut self.kind {
-            Kind::Series(layout) => layout,
+            Kind::Series(layout) => &mut **layout,
             Kind::Keyed(layout) => layout,
         }
     }
@@ -273,7 +276,10 @@ fn apply(plan: &Plan, layout: &mut impl Layout, store: &dyn Store, batch: &Recor
     let mut holders: HashMap<Place, usize> = HashMap::new();
     let (mut duplicates, mut conflicts) = (0, 0);
     let mut rejects = Vec::new();
-    for (row, (place, print)) in places.into_iter().zip(prepared.prints()).enumerate() {
+    for (row, (&place, print)) in places.iter().zip(prepared.prints()).enumerate() {
+        if row % LOOK_AHEAD == 0 {
+            layout.look_ahead(&places[row..rows.len.min(row + LOOK_AHEAD)]);
+        }
         if rows.lacks_key(row) {
             rejects.push(without_key(plan, batch, row));
             fates[row] = Fate::Dropped;

@@ -22,10 +22,10 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 const CACHE: usize = 128 << 20;
 
 /// For more than the eighth part of these bytes, rows must have come within so many batches: the past of series that go on is not asked for again.
-const RECENT: u64 = 200;
+const RECENT: u32 = 200;
 
 /// What a slot takes besides the times.
-const OVERHEAD: usize = 160;
+const OVERHEAD: usize = 280;
 
 /// Rows are scattered when an epoch would save more than one chunk for so many of its keys ...
 const SCATTERED: usize = 32;
@@ -39,11 +39,11 @@ const MANY: usize = 4 << 20;
 /// A row of the log takes about so many bytes in its chunk in memory.
 const LOGGED_ROW: usize = 24;
 
-/// A loaded chunk.
+/// A loaded chunk: on lines of the processor's cache that are its own.
+#[repr(align(64))]
 struct Slot {
     series: u32,
     number: i64,
-    within: Stretch,
     known: Known,
     /// Changed in the open epoch.
     changed: bool,
@@ -52,9 +52,9 @@ struct Slot {
     /// The store holds some of it in the log only.
     logged: bool,
     /// The batch that used it last.
-    used: u64,
+    used: u32,
     /// What it counted in `Series::clean`.
-    weight: usize,
+    weight: u32,
 }
 
 impl Slot {
@@ -69,8 +69,8 @@ impl Slot {
     }
 
     fn weigh(&mut self) -> usize {
-        self.weight = self.known.weight() + OVERHEAD;
-        self.weight
+        self.weight = u32::try_from(self.known.weight() + OVERHEAD).unwrap_or(u32::MAX);
+        self.weight as usize
     }
 }
 
@@ -116,9 +116,9 @@ pub(super) struct Series {
     /// The weight of all slots that are not changed, and how much of it is too much.
     clean: usize,
     cache: usize,
-    batch: u64,
+    batch: u32,
     /// The batch at which it was last looked for what is not recent.
-    looked_at: u64,
+    looked_at: u32,
 }
 
 impl Default for Series {
@@ -195,9 +195,9 @@ impl Series {
             for row in &log.rows {
                 let place = self.index[&chunk_of(row)];
                 let slot = &mut self.slots[place as usize];
-                slot.known.put(row.1, row.2, true, slot.within);
+                slot.known.put(row.1, row.2, true, stretch(slot.number, width));
                 if !std::mem::replace(&mut slot.logged, true) {
-                    self.clean -= slot.weight;
+                    self.clean -= slot.weight as usize;
                     self.logged.push(place);
                 }
             }
@@ -212,9 +212,8 @@ impl Series {
     }
 
     fn add_slot(&mut self, (series, number): (u32, i64), chunk: Chunk, width: i64) {
-        let within = stretch(number, width);
-        let known = Known::of(chunk, within);
-        let mut slot = Slot { series, number, within, known, changed: false, sealed: false, logged: false, used: self.batch, weight: 0 };
+        let known = Known::of(chunk, stretch(number, width));
+        let mut slot = Slot { series, number, known, changed: false, sealed: false, logged: false, used: self.batch, weight: 0 };
         self.clean += slot.weigh();
         self.slots.push(slot);
     }
@@ -294,7 +293,7 @@ impl Series {
                 self.logged.push(place);
             }
             if slot.is_clean() {
-                self.clean += slot.weight;
+                self.clean += slot.weight as usize;
             }
             self.slots.push(slot);
         }
@@ -317,11 +316,11 @@ impl Series {
         if self.clean <= cache {
             return;
         }
-        let mut clean: Vec<(u64, usize)> = self.slots.iter().filter(|slot| slot.is_clean()).map(|slot| (slot.used, slot.weight)).collect();
+        let mut clean: Vec<(u32, u32)> = self.slots.iter().filter(|slot| slot.is_clean()).map(|slot| (slot.used, slot.weight)).collect();
         clean.sort_unstable_by(|a, b| b.cmp(a));
         let mut kept = 0;
         let first_dropped = clean.iter().find(|(_, weight)| {
-            kept += weight;
+            kept += *weight as usize;
             kept > cache / 2
         });
         let oldest = first_dropped.map_or(0, |(used, _)| *used);
@@ -341,7 +340,7 @@ impl Layout for Series {
         }
         let series = || prepared.key_of_rows().iter().map(|of_batch| ids.get(*of_batch as usize).copied());
         let width = self.width(series, times, store)?;
-        self.batch += 1;
+        self.batch = self.batch.saturating_add(1);
         let mut places = Vec::with_capacity(rows.len);
         let mut wanted: Vec<(u32, i64)> = Vec::new();
         let mut coming: Map<(u32, i64), u32> = Map::default();
@@ -389,14 +388,21 @@ impl Layout for Series {
         Ok(places)
     }
 
+    fn look_ahead(&self, places: &[Place]) {
+        let slots = || places.iter().filter_map(|(place, time)| Some((self.slots.get(*place as usize)?, *time)));
+        let here = slots().fold(0, |sum, (slot, _)| sum ^ u64::from(slot.used) ^ slot.known.look());
+        let elsewhere = slots().fold(0, |sum, (slot, time)| sum ^ slot.known.look_for(time));
+        std::hint::black_box((here, elsewhere));
+    }
+
     #[inline]
     fn put(&mut self, (place, time): Place, print: u64, replace: bool) -> Seen {
         let slot = &mut self.slots[place as usize];
         slot.used = self.batch;
-        let seen = slot.known.put(time, print, replace, slot.within);
+        let seen = slot.known.put(time, print, replace, stretch(slot.number, self.width.unwrap_or_default()));
         let is_added = seen == Seen::New || (seen == Seen::Other && replace);
         if is_added && !slot.changed {
-            self.clean -= if slot.is_kept() { 0 } else { slot.weight };
+            self.clean -= if slot.is_kept() { 0 } else { slot.weight as usize };
             slot.changed = true;
             self.changed.push(place);
         }

@@ -526,7 +526,7 @@ proptest! {
         cache in prop::sample::select(vec![0, 700, usize::MAX]),
     ) {
         let mut rig = Rig::new(keys, on_conflict);
-        let small_cache = |rig: &mut Rig| if let Kind::Series(_) = rig.deduper.kind { rig.deduper.kind = Kind::Series(Series::with_cache(cache)) };
+        let small_cache = |rig: &mut Rig| if let Kind::Series(_) = rig.deduper.kind { rig.deduper.kind = Kind::Series(Box::new(Series::with_cache(cache))) };
         small_cache(&mut rig);
         let mut next = 0;
         let mut committed = BTreeMap::new();
