@@ -124,6 +124,8 @@ impl Quarantine {
     /// The run is over: what is only a cache is let go.
     pub(crate) fn rest(&mut self) {
         self.kept = Kept::default();
+        self.added.shrink_to_fit();
+        self.seen.shrink_to_fit();
     }
 
     /// The rejects of the open epoch.

@@ -92,8 +92,9 @@ impl SqliteStore {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let made = made(&mut connection, behavior, work);
-        // Between runs nobody asks for hours: up to 2 MB of pages are not kept for that long. What fails here fails where it is needed.
+        // Between runs nobody asks for hours: neither pages nor statements are kept for that long. What fails here fails where it is needed.
         if !self.runs.load(Ordering::Relaxed) {
+            connection.flush_prepared_statement_cache();
             let _ = connection.release_memory();
         }
         made
@@ -101,11 +102,19 @@ impl SqliteStore {
 
     fn beside<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let reader = match &mut *reader {
-            Some(reader) => reader,
-            none => none.insert(open::reader(&self.file)?),
-        };
-        made(reader, TransactionBehavior::Deferred, work)
+        let made = made(
+            match &mut *reader {
+                Some(reader) => reader,
+                none => none.insert(open::reader(&self.file)?),
+            },
+            TransactionBehavior::Deferred,
+            work,
+        );
+        // The end of a run closes it; whoever comes later, while that end is being saved, does so himself.
+        if !self.runs.load(Ordering::Relaxed) {
+            *reader = None;
+        }
+        made
     }
 
     /// Saves an epoch, whose sinks and forgotten rejects are those of the answer.

@@ -42,7 +42,7 @@ struct Hole {
 struct Piece {
     first: i64,
     last: i64,
-    holes: Vec<Hole>,
+    holes: Box<[Hole]>,
 }
 
 /// What is stored, chunk by chunk, without the rows: it is loaded once, and then told which chunks changed.
@@ -50,14 +50,15 @@ struct Piece {
 pub struct Coverage {
     expected: Expected,
     step: Option<i64>,
-    pieces: BTreeMap<ChunkKey, Piece>,
+    /// Sorted; a list, which takes half the memory of a tree: it is kept for as long as the process lives.
+    pieces: Vec<(ChunkKey, Piece)>,
 }
 
 impl Coverage {
     /// Nothing is stored yet.
     pub fn new(expected: &Expected) -> Self {
         let step = expected.step.and_then(|step| i64::try_from(step.as_micros()).ok()).filter(|step| *step > 0);
-        Self { expected: expected.clone(), step, pieces: BTreeMap::new() }
+        Self { expected: expected.clone(), step, pieces: Vec::new() }
     }
 
     /// Reads what dedupe holds. Costs some milliseconds for a million rows.
@@ -65,7 +66,7 @@ impl Coverage {
     /// # Errors
     /// `storage` when the state cannot be read.
     pub fn load(&mut self, store: &dyn Store) -> Result<(), StageError> {
-        let mut pieces = BTreeMap::new();
+        let mut pieces = Vec::new();
         // The log first: what it holds may be moved into chunks meanwhile.
         let mut logged = dedupe::logged_times(store)?;
         let sorted = |mut times: Vec<i64>| {
@@ -83,6 +84,8 @@ impl Coverage {
             Ok(())
         })?;
         pieces.extend(logged.into_iter().filter_map(|(key, times)| Some((key, sorted(times)?))));
+        pieces.sort_by(|(a, _), (b, _)| a.cmp(b));
+        pieces.shrink_to_fit();
         self.pieces = pieces;
         Ok(())
     }
@@ -92,11 +95,21 @@ impl Coverage {
     /// # Errors
     /// `storage` when the state cannot be read.
     pub fn touch(&mut self, store: &dyn Store, changed: &[ChunkKey]) -> Result<(), StageError> {
+        let mut new = Vec::new();
         for (key, data) in changed.iter().zip(store.chunks(changed)?) {
-            match data.map(|data| dedupe::times(&data)).transpose()?.and_then(|times| self.piece(&times)) {
-                Some(piece) => self.pieces.insert(key.clone(), piece),
-                None => self.pieces.remove(key),
-            };
+            let piece = data.map(|data| dedupe::times(&data)).transpose()?.and_then(|times| self.piece(&times));
+            match (self.pieces.binary_search_by(|(held, _)| held.cmp(key)), piece) {
+                (Ok(at), Some(piece)) => self.pieces[at].1 = piece,
+                (Ok(at), None) => drop(self.pieces.remove(at)),
+                (Err(_), piece) => new.extend(piece.map(|piece| (key.clone(), piece))),
+            }
+        }
+        if !new.is_empty() {
+            self.pieces.reserve_exact(new.len());
+            self.pieces.append(&mut new);
+            // Two sorted lists, which a stable sort merges.
+            self.pieces.sort_by(|(a, _), (b, _)| a.cmp(b));
+            self.pieces.dedup_by(|(a, _), (b, _)| a == b);
         }
         Ok(())
     }
@@ -123,7 +136,7 @@ impl Coverage {
     /// # Errors
     /// `storage` when the state has a series that it cannot name.
     pub fn found(&self) -> Result<Found, StageError> {
-        let newest = self.pieces.values().map(|piece| piece.last).max().and_then(instant);
+        let newest = self.pieces.iter().map(|(_, piece)| piece.last).max().and_then(instant);
         if self.step.is_none() {
             return Ok(Found { newest, gaps: None });
         }

@@ -61,7 +61,8 @@ impl Bucket {
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     parts: Vec<Part>,
-    back: Regex,
+    /// `None` where it is one file: the automaton of a path takes 15 KB for as long as the process lives.
+    back: Option<Regex>,
     pub(crate) root: Root,
 }
 
@@ -96,8 +97,13 @@ impl Paths {
             return Err(faults);
         }
         limit_names(&mut parts);
-        let back =
-            Regex::new(&pattern(&parts)).map_err(|error| vec![checked.options.path.error("E030", format!("the path is too complex: {error}"))])?;
+        let back = match one(&parts) {
+            Some(_) => None,
+            None => Some(
+                Regex::new(&pattern(&parts))
+                    .map_err(|error| vec![checked.options.path.error("E030", format!("the path is too complex: {error}"))])?,
+            ),
+        };
         let root = root(&parts);
         Ok(Self { parts, back, root })
     }
@@ -202,7 +208,8 @@ impl Paths {
 
     /// The values in a path, in the order of [`Paths::kept`]; `None` when it is not one of ours.
     pub(crate) fn values(&self, path: &str) -> Option<Vec<Decoded>> {
-        let found = self.back.captures(path)?;
+        let Some(back) = &self.back else { return (one(&self.parts)? == path).then(Vec::new) };
+        let found = back.captures(path)?;
         let mut groups = found.iter().skip(1);
         let mut values = Vec::new();
         for part in &self.parts {
@@ -227,7 +234,7 @@ impl Paths {
 
     /// The dates that a file can hold by its path: the first, and the first after. For years, months and days; else `None`.
     pub(crate) fn dates(&self, path: &str, time_column: usize) -> Option<(NaiveDate, NaiveDate)> {
-        let found = self.back.captures(path)?;
+        let found = self.back.as_ref()?.captures(path)?;
         let mut groups = found.iter().skip(1);
         for part in &self.parts {
             match part {
@@ -240,6 +247,11 @@ impl Paths {
         }
         None
     }
+}
+
+/// The path, where it is one, whatever the rows.
+fn one(parts: &[Part]) -> Option<String> {
+    parts.iter().map(|part| if let Part::Literal(text) = part { Some(text.as_str()) } else { None }).collect()
 }
 
 fn dates(items: &[Item<'static>], text: &str) -> Option<(NaiveDate, NaiveDate)> {

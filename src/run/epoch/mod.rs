@@ -266,6 +266,8 @@ impl EpochWriter {
         if let Some(quarantine) = &mut self.outlets.quarantine {
             quarantine.rest();
         }
+        self.passed.shrink_to_fit();
+        self.outcomes.shrink_to_fit();
     }
 
     /// Must the next process take something back? Then the run stays open in the state, which is what allows it to.

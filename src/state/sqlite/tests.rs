@@ -75,6 +75,26 @@ fn pages_are_kept_while_a_run_goes_on_and_let_go_when_it_ended() {
     assert_eq!(chunk(which), [9; 3000], "the end of the run lets go of it");
 }
 
+/// Each reader holds pages of its own, and between runs nobody would ask it again for hours.
+#[test]
+fn what_is_read_beside_a_write_keeps_its_connection_while_a_run_goes_on_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let beside = || {
+        let _saving = store.connection.lock().unwrap();
+        assert_eq!(store.last_epoch().unwrap(), Some((1, vec![])));
+        store.reader.lock().unwrap().is_some()
+    };
+    assert!(!beside());
+    let going_on = store.open_run().unwrap().unwrap();
+    store.start_run(&going_on, true).unwrap();
+    assert!(beside());
+    store.end_run(&RunRecord { status: RunStatus::Ok, ..going_on }).unwrap();
+    assert!(store.reader.lock().unwrap().is_none());
+    assert!(!beside(), "whoever comes while the end is saved closes it himself");
+}
+
 #[test]
 fn reading_creates_nothing_and_works_while_another_writes() {
     let dir = tempfile::tempdir().unwrap();
