@@ -190,7 +190,7 @@ impl Series {
             let loaded = self.load(&wanted, width, store)?;
             for (chunk, loaded) in wanted.into_iter().zip(loaded) {
                 self.index.insert(chunk, self.slots.len() as u32);
-                self.add_slot(chunk, loaded, width);
+                self.add_slot(chunk, loaded);
             }
             for row in &log.rows {
                 let place = self.index[&chunk_of(row)];
@@ -211,8 +211,7 @@ impl Series {
         *self = Self::with_cache(self.cache);
     }
 
-    fn add_slot(&mut self, (series, number): (u32, i64), chunk: Chunk, width: i64) {
-        let known = Known::of(chunk, stretch(number, width));
+    fn add_slot(&mut self, (series, number): (u32, i64), known: Known) {
         let mut slot = Slot { series, number, known, changed: false, sealed: false, logged: false, used: self.batch, weight: 0 };
         self.clean += slot.weigh();
         self.slots.push(slot);
@@ -230,19 +229,19 @@ impl Series {
         Ok(width)
     }
 
-    fn load(&self, wanted: &[(u32, i64)], width: i64, store: &dyn Store) -> Result<Vec<Chunk>, StageError> {
+    fn load(&self, wanted: &[(u32, i64)], width: i64, store: &dyn Store) -> Result<Vec<Known>, StageError> {
         let keys: Vec<ChunkKey> = wanted.iter().map(|(series, number)| self.chunk_key(*series, *number)).collect();
         let stored = store.chunks(&keys)?;
         if stored.len() != keys.len() {
             return Err(StageError::developer(format!("the store answered {} chunks when asked for {}", stored.len(), keys.len())));
         }
         let decoded = stored.into_iter().zip(wanted).map(|(bytes, (_, number))| {
-            let Some(bytes) = bytes else { return Ok(Chunk::default()) };
+            let Some(bytes) = bytes else { return Ok(Known::default()) };
             let chunk = Chunk::decode(&bytes).map_err(|fault| damaged(format!("a chunk of keys cannot be read: {fault}")))?;
             let fits = |time: i64| time.div_euclid(width) == *number;
             match chunk.span() {
                 Some((first, last)) if !fits(first) || !fits(last) => Err(damaged("a chunk of keys holds times of another".to_owned())),
-                _ => Ok(chunk),
+                _ => Ok(Known::of(chunk, stretch(*number, width))),
             }
         });
         decoded.collect()
@@ -380,8 +379,8 @@ impl Layout for Series {
                     return Err(error);
                 }
             };
-            for (place, chunk) in wanted.into_iter().zip(loaded) {
-                self.add_slot(place, chunk, width);
+            for (place, known) in wanted.into_iter().zip(loaded) {
+                self.add_slot(place, known);
             }
             self.index.extend(coming);
         }
