@@ -330,12 +330,13 @@ impl Store for SqliteStore {
     fn fold_keys(&self, chunks: &mut dyn Iterator<Item = (ChunkKey, Vec<u8>)>) -> Result<(), StageError> {
         let mut bytes = 0;
         self.write(|tx| {
+            // Its pages are there for the chunks then: the file does not grow by both.
+            tx.prepare_cached("DELETE FROM key_log")?.execute([])?;
             let mut chunk = tx.prepare_cached(SAVE_CHUNK)?;
             for (key, data) in chunks {
                 chunk.execute(params![key.series, key.chunk, data])?;
                 bytes += key.series.len() + data.len();
             }
-            tx.prepare_cached("DELETE FROM key_log")?.execute([])?;
             Ok(())
         })?;
         self.checkpoints.saved(bytes, &self.file);
