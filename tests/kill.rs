@@ -3,6 +3,8 @@
 //! `PIPELINE_KILL_ROUNDS` says how often (20), `PIPELINE_KILL_SEED` which moments (1). With `--nocapture` it says how many met a process at work.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may stop where it stands")]
 
+#[path = "kill/scattered.rs"]
+mod scattered;
 mod support;
 
 use std::time::Duration;
