@@ -547,7 +547,7 @@ fn a_state_of_a_newer_version_is_refused_and_left_alone() {
     refused(
         &room,
         &server,
-        &[".pipeline/candles/state.db: the state is from a newer version 7; this program knows 2", "use the newer program", "move that file away"],
+        &[".pipeline/candles/state.db: the state is from a newer version 7; this program knows 3", "use the newer program", "move that file away"],
     );
     let before = contents(&room);
     room.pipeline(&["state", "rebuild", FILE]).exits(2).complains("newer version 7");

@@ -9,15 +9,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::SqliteStore;
 use super::checkpoint::MOST_PAGES;
+use super::rejects;
 
 /// The schema that this program reads and writes, in SQLite's `user_version`.
-const SCHEMA_VERSION: i64 = 1 + UPGRADES.len() as i64;
-
-/// What each version of the schema adds to the one before it, from version 2 on: a state of an earlier one gets it when it is opened to be written.
-const UPGRADES: [&str; 1] = [
-    // Parts of the log of keys, in the order in which epochs added them.
-    "CREATE TABLE key_log(part INTEGER PRIMARY KEY, data BLOB NOT NULL);",
-];
+pub(super) const SCHEMA_VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
 /// How long a statement waits for somebody else's lock: another program may look at the file.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,8 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// pages that it reads.
 const CHECKED_BYTES: u64 = 2 << 20;
 
-/// Version 1. Rows of `run` are numbered in the order in which the runs were opened. Chunks are large, so theirs is a table with row ids.
-const SCHEMA: &str = "
+/// What the first version was. Rows of `run` are numbered in the order in which the runs were opened. Chunks are large, so theirs is a table with
+/// row ids.
+pub(super) const SCHEMA: &str = "
     CREATE TABLE fact(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE record(sink TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(sink, key)) WITHOUT ROWID;
     CREATE TABLE chunk(series BLOB NOT NULL, chunk INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(series, chunk));
@@ -40,7 +36,14 @@ const SCHEMA: &str = "
         rows TEXT NOT NULL, attempts INTEGER NOT NULL, position TEXT, error TEXT, PRIMARY KEY(run, place)) WITHOUT ROWID;
     CREATE TABLE tick(tick INTEGER PRIMARY KEY, until INTEGER NOT NULL, count INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT,
         run_id TEXT);
+    PRAGMA user_version = 1;
 ";
+
+/// What makes the next version of each, from the first on. A new state goes the same way, so that its tables are declared in the same words.
+const MIGRATIONS: [&str; 2] = [KEY_LOG, rejects::SCHEMA];
+
+/// Parts of the log of keys, in the order in which epochs added them.
+const KEY_LOG: &str = "CREATE TABLE key_log(part INTEGER PRIMARY KEY, data BLOB NOT NULL);";
 
 /// Why a file is not the state of this program.
 enum Refusal {
@@ -166,21 +169,18 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     // What one epoch changes has room: pages that do not are written to the log before their time, and once more later.
     connection.pragma_update(None, "cache_size", -8000)?;
     connection.set_prepared_statement_cache_capacity(64);
+    if known != Some(SCHEMA_VERSION) {
+        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        migrate(&change)?;
+        change.commit()?;
+    }
     if known.is_none() {
-        let create = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        upgrade(&create)?;
-        create.commit()?;
         // SQLite syncs the file; its name, and those of the folders just made, are ours to make durable.
         dir.ancestors().take(made + 1).try_for_each(|dir| RealDisk.sync_dir(dir))?;
-    } else if known != Some(SCHEMA_VERSION) {
-        let older = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        upgrade(&older)?;
-        older.commit()?;
-    }
-    if known.is_some() && checked_bytes > 0 {
+    } else if checked_bytes > 0 {
         let whole = fs::metadata(file)?.len() <= checked_bytes;
         let ours = Connection::open_in_memory()?;
-        upgrade(&ours)?;
+        migrate(&ours)?;
         if tables(&connection)? != tables(&ours)? {
             return Err(Refusal::Damaged("its tables are not those of a state".to_owned()));
         }
@@ -197,8 +197,8 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     Ok(SqliteStore::of(file, connection))
 }
 
-/// Adds what this version has and the state's lacks; to an empty file, everything.
-fn upgrade(connection: &Connection) -> Result<(), Refusal> {
+/// Makes a state of this version: of none, or of an earlier version.
+fn migrate(connection: &Connection) -> Result<(), Refusal> {
     let known = match version(connection)? {
         Some(known) => known,
         None => {
@@ -206,12 +206,10 @@ fn upgrade(connection: &Connection) -> Result<(), Refusal> {
             1
         }
     };
-    for added in UPGRADES.iter().skip(usize::try_from(known - 1).unwrap_or_default()) {
-        connection.execute_batch(added)?;
+    for (_, next) in (1..).zip(MIGRATIONS).skip_while(|(from, _)| *from < known) {
+        connection.execute_batch(next)?;
     }
-    if known < SCHEMA_VERSION || connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
-        connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    }
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     Ok(())
 }
 
