@@ -86,7 +86,7 @@ impl Chunk {
         encode(first, step, self.distances().map(|distance| distance / step), self.entries.iter().map(|(_, print)| *print))
     }
 
-    fn distances(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn distances(&self) -> impl Iterator<Item = u64> {
         self.entries.array_windows().map(|[(a, _), (b, _)]| b.abs_diff(*a))
     }
 

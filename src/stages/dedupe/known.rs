@@ -3,8 +3,8 @@
 use super::chunk::{Chunk, encode, gcd};
 use super::layout::Seen;
 
-/// How many times a chunk of a regular series holds. Adding a row writes its chunk again: 512 are at most 5 KB.
-pub(super) const PLACES: usize = 512;
+/// How many places a grid has at most: more than the hours of the widest chunk.
+const PLACES: usize = 768;
 
 /// A chunk with fewer times is not worth a grid.
 const FEW: usize = 8;
@@ -199,16 +199,18 @@ impl Known {
     }
 }
 
-/// The chunk as a grid, if all its times fit one.
+/// The chunk as a grid, if all its times fit one: its step is the widest that all of them are multiples of.
 fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
-    let step = within.width / PLACES as i64;
     let (earliest, _) = chunk.span()?;
-    if step == 0 || step * PLACES as i64 != within.width {
+    let step = chunk.distances().fold(0, |all, distance| if all == 1 { 1 } else { gcd(all, distance) });
+    let last = within.width.cast_unsigned().checked_sub(1)?.checked_div(step)?;
+    let before = earliest.wrapping_sub(within.start).cast_unsigned() / step;
+    if last >= PLACES as u64 || before > last {
         return None;
     }
-    let first = within.start.checked_add(earliest.wrapping_sub(within.start).rem_euclid(step))?;
+    let first = earliest.checked_sub_unsigned(before * step)?;
     let prints = Vec::with_capacity(chunk.len() + 1);
-    let mut grid = Grid { first, step: step.cast_unsigned(), prints, before: [0; PLACES / 64], taken: [0; PLACES / 64] };
+    let mut grid = Grid { first, step, prints, before: [0; PLACES / 64], taken: [0; PLACES / 64] };
     for (time, print) in chunk.iter() {
         let place = grid.place(time)?;
         grid.put(place, print, false);
@@ -243,9 +245,17 @@ mod tests {
         assert_eq!(known.put(WITHIN.start + 8, 1, false, WITHIN), Seen::New);
         assert!(matches!(&known, Known::Sorted(chunk) if chunk.len() == 101));
         assert_eq!(known.put(WITHIN.start + 7, 0, false, WITHIN), Seen::Same);
-        let odd = Stretch { width: 512 * MINUTE + 1, ..WITHIN };
+        // As far apart as they happen to be: three minutes at first, and a minute later on.
+        let mut known = of_minutes((0..20).map(|n| n * 3));
+        assert!(matches!(&known, Known::Grid(grid) if grid.step == 3 * MINUTE.cast_unsigned()));
+        for minute in [4, 7, 5, 10, 11, 13, 14, 16, 17, 19, 20, 22] {
+            assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 0, false, WITHIN), Seen::New);
+        }
+        assert!(matches!(&known, Known::Grid(grid) if grid.step == MINUTE.cast_unsigned() && grid.prints.len() == 32));
+        // More places than there are.
+        let wide = Stretch { width: 769 * MINUTE, ..WITHIN };
         let mut known = Known::default();
-        (0..200).for_each(|minute| assert_eq!(known.put(WITHIN.start + minute * MINUTE, 0, false, odd), Seen::New));
+        (0..200).for_each(|minute| assert_eq!(known.put(WITHIN.start + minute * MINUTE, 0, false, wide), Seen::New));
         assert!(matches!(known, Known::Sorted(_)));
     }
 

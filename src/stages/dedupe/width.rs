@@ -2,12 +2,14 @@
 
 use pipeline_contract::StageError;
 
-use super::known::PLACES;
 use super::series::damaged;
 use crate::state::Store;
 
 /// The name under which the store keeps the width of a chunk, in microseconds.
 pub(super) const WIDTH: &str = "chunk_width_us";
+
+/// How many times a chunk of a regular series holds. Adding a row writes its chunk again: 512 are at most 5 KB.
+const TIMES: i64 = 512;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 24 * 3600 * SECOND;
@@ -41,7 +43,7 @@ pub(super) fn fitting_width(series: impl Iterator<Item = Option<u32>>, times: &[
     }
     let tenth = distances.len() / 10;
     let (_, distance, _) = distances.select_nth_unstable(tenth);
-    i64::try_from(*distance).unwrap_or(i64::MAX).saturating_mul(PLACES as i64).clamp(NARROWEST, WIDEST)
+    i64::try_from(*distance).unwrap_or(i64::MAX).saturating_mul(TIMES).clamp(NARROWEST, WIDEST)
 }
 
 #[cfg(test)]
