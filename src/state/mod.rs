@@ -294,7 +294,7 @@ pub trait Store: Send + Sync {
     /// How many keys are held is not stored; this is how many chunks and how many keyed keys are, for `state show`.
     fn dedupe_size(&self) -> Result<(u64, u64), StageError>;
 
-    /// Hands over the hash of every reject that is kept.
+    /// Hands over the hash of every reject that is kept, in any order, and some perhaps more than once.
     fn each_reject(&self, each: &mut dyn FnMut(RejectHash)) -> Result<(), StageError>;
     /// For each hash: `None` when unknown, else whether it was replayed.
     fn rejects(&self, hashes: &[RejectHash]) -> Result<Vec<Option<bool>>, StageError>;

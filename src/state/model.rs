@@ -86,7 +86,9 @@ impl Model {
         self.last = Some((commit.epoch, commit.sinks.clone()));
         self.apply_records(&commit.sinks);
         self.apply_dedupe(&commit.dedupe);
-        self.rejects.retain(|hash, _| !commit.forgotten.contains(hash));
+        for hash in &commit.forgotten {
+            self.rejects.remove(hash);
+        }
         self.rejects.extend(commit.rejects.iter().map(|hash| (*hash, false)));
         self.rejects.extend(commit.replayed.iter().map(|hash| (*hash, true)));
         Ok(())

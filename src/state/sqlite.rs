@@ -3,6 +3,7 @@
 mod checkpoint;
 mod history;
 mod open;
+mod rejects;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -114,14 +115,9 @@ impl SqliteStore {
             super::check_next(last(tx)?.map(|(epoch, _)| epoch), commit.epoch).map_err(Fault::Ours)?;
             history::save_progress(tx, commit)?;
             save_dedupe(tx, &commit.dedupe)?;
-            save_epoch_rejects(tx, commit)?;
+            rejects::save(tx, &commit.rejects, &commit.replayed)?;
             let durable = durable().map_err(Fault::Ours)?;
-            if !durable.forgotten.is_empty() {
-                let mut forget = tx.prepare_cached("DELETE FROM reject WHERE hash = ?1")?;
-                durable.forgotten.iter().try_for_each(|hash| forget.execute([hash.to_be_bytes()]).map(drop))?;
-                // One that is let go and comes again is kept.
-                save_epoch_rejects(tx, commit)?;
-            }
+            rejects::forget(tx, &durable.forgotten, commit)?;
             set_fact(tx, "epoch", (commit.epoch, &durable.sinks))?;
             save_records(tx, &durable.sinks)?;
             Ok(durable)
@@ -197,22 +193,6 @@ fn save_dedupe(tx: &Transaction<'_>, changes: &DedupeChanges) -> rusqlite::Resul
         meta.execute(params![name, Json(value)])?;
     }
     Ok(())
-}
-
-fn save_rejects(tx: &Transaction<'_>, hashes: impl IntoIterator<Item = (RejectHash, bool)>) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO reject(hash, replayed) VALUES(?1, ?2)")?;
-    // In the order of the table: neighbours are on one page.
-    let mut hashes: Vec<_> = hashes.into_iter().collect();
-    hashes.sort_unstable();
-    for (hash, replayed) in hashes {
-        insert.execute(params![hash.to_be_bytes(), replayed])?;
-    }
-    Ok(())
-}
-
-fn save_epoch_rejects(tx: &Transaction<'_>, commit: &EpochCommit) -> rusqlite::Result<()> {
-    save_rejects(tx, commit.rejects.iter().map(|hash| (*hash, false)))?;
-    save_rejects(tx, commit.replayed.iter().map(|hash| (*hash, true)))
 }
 
 impl Store for SqliteStore {
@@ -305,21 +285,11 @@ impl Store for SqliteStore {
     }
 
     fn each_reject(&self, each: &mut dyn FnMut(RejectHash)) -> Result<(), StageError> {
-        self.read(|tx| {
-            let mut select = tx.prepare_cached("SELECT hash FROM reject")?;
-            let mut rows = select.query([])?;
-            while let Some(row) = rows.next()? {
-                each(RejectHash::from_be_bytes(row.get(0)?));
-            }
-            Ok(())
-        })
+        self.read(|tx| rejects::each(tx, each))
     }
 
     fn rejects(&self, hashes: &[RejectHash]) -> Result<Vec<Option<bool>>, StageError> {
-        self.read(|tx| {
-            let mut select = tx.prepare_cached("SELECT replayed FROM reject WHERE hash = ?1")?;
-            hashes.iter().map(|hash| select.query_row([hash.to_be_bytes()], |row| row.get(0)).optional()).collect()
-        })
+        self.read(|tx| rejects::known(tx, hashes))
     }
 
     fn open_run(&self) -> Result<Option<RunRecord>, StageError> {
@@ -384,7 +354,7 @@ impl Store for SqliteStore {
 
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {
         self.write(|tx| {
-            tx.execute_batch("DELETE FROM record; DELETE FROM chunk; DELETE FROM keyed; DELETE FROM dedupe_meta; DELETE FROM reject;")?;
+            tx.execute_batch("DELETE FROM record; DELETE FROM chunk; DELETE FROM keyed; DELETE FROM dedupe_meta;")?;
             set_fact(tx, "binding", &rebuilt.binding)?;
             // What the last epoch changed is part of what was read back; only its number goes on.
             if let Some((epoch, _)) = last(tx)? {
@@ -392,7 +362,7 @@ impl Store for SqliteStore {
             }
             save_records(tx, &rebuilt.sinks)?;
             save_dedupe(tx, &rebuilt.dedupe)?;
-            save_rejects(tx, rebuilt.rejects.iter().copied())?;
+            rejects::replace(tx, &rebuilt.rejects)?;
             Ok(())
         })
     }

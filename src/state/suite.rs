@@ -28,6 +28,7 @@ macro_rules! store_suite {
             what_counts_is_read_while_an_epoch_is_saved
             chunks_and_keys_answer_in_the_order_asked
             rejects_are_known_and_whether_they_were_replayed
+            many_rejects_are_known_replayed_and_let_go_as_few_are
             runs_open_go_on_and_end
             a_run_that_starts_again_replaces_itself
             only_scheduled_runs_have_a_tick
@@ -266,6 +267,37 @@ pub(super) fn rejects_are_known_and_whether_they_were_replayed(store: &dyn Store
     assert_eq!(store.rejects(&[1, 2, 3, 4]).unwrap(), [Some(false), Some(true), Some(true), None]);
     store.commit_epoch(&EpochCommit { rejects: vec![2], ..commit(3, "r") }).unwrap();
     assert_eq!(store.rejects(&[2]).unwrap(), [Some(false)]);
+}
+
+pub(super) fn many_rejects_are_known_replayed_and_let_go_as_few_are(store: &dyn Store) {
+    store.start_run(&run("r", "2026-05-19T15:00:00Z"), false).unwrap();
+    let hashes = |numbers: std::ops::Range<u32>| numbers.map(|n| RejectHash::MAX / 10_000 * RejectHash::from(n)).collect::<Vec<_>>();
+    let known = |expected: [(std::ops::Range<u32>, Option<bool>); 5]| {
+        for (numbers, expected) in expected {
+            let all = store.rejects(&hashes(numbers.clone())).unwrap();
+            assert!(all.iter().all(|known| *known == expected), "{numbers:?}: {all:?}");
+        }
+        // In the order asked, and each as often as it is asked for.
+        let mixed: Vec<_> = hashes(0..10_000).into_iter().step_by(7).rev().chain(hashes(4..6)).collect();
+        let one_by_one: Vec<_> = mixed.iter().map(|hash| store.rejects(&[*hash]).unwrap().remove(0)).collect();
+        assert_eq!(store.rejects(&mixed).unwrap(), one_by_one);
+    };
+    let (kept, replayed) = (Some(false), Some(true));
+    let rejects = hashes(0..3000).into_iter().rev().chain(hashes(5..7)).collect();
+    store.commit_epoch(&EpochCommit { rejects, ..commit(1, "r") }).unwrap();
+    known([(0..1, kept), (1..10, kept), (10..3000, kept), (3000..5000, None), (5000..10_000, None)]);
+    store.commit_epoch(&EpochCommit { replayed: hashes(1..10), rejects: hashes(4000..5000), ..commit(2, "r") }).unwrap();
+    known([(0..1, kept), (1..10, replayed), (10..3000, kept), (3000..4000, None), (4000..5000, kept)]);
+    store.commit_epoch(&EpochCommit { forgotten: hashes(1000..3000), rejects: hashes(4990..7000), ..commit(3, "r") }).unwrap();
+    known([(0..1, kept), (1..10, replayed), (10..1000, kept), (1000..4000, None), (4000..7000, kept)]);
+    store.commit_epoch(&EpochCommit { rejects: hashes(8..2000), forgotten: hashes(0..10), ..commit(4, "r") }).unwrap();
+    known([(0..8, None), (8..2000, kept), (2000..4000, None), (4000..7000, kept), (7000..10_000, None)]);
+    store.commit_epoch(&EpochCommit { replayed: hashes(0..1500), ..commit(5, "r") }).unwrap();
+    store.commit_epoch(&EpochCommit { rejects: hashes(1000..2001), ..commit(6, "r") }).unwrap();
+    known([(0..1000, replayed), (1000..2001, kept), (2001..4000, None), (4000..7000, kept), (7000..10_000, None)]);
+    store.rebuild(&Rebuilt { rejects: hashes(2000..4000).into_iter().map(|hash| (hash, hash % 3 == 0)).collect(), ..Rebuilt::default() }).unwrap();
+    known([(0..1, None), (1..1000, None), (1000..2000, None), (4000..5000, None), (5000..10_000, None)]);
+    assert!(hashes(2000..4000).iter().all(|hash| store.rejects(&[*hash]).unwrap() == [Some(hash % 3 == 0)]));
 }
 
 pub(super) fn runs_open_go_on_and_end(store: &dyn Store) {

@@ -9,9 +9,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::SqliteStore;
 use super::checkpoint::MOST_PAGES;
+use super::rejects;
 
 /// The schema that this program reads and writes, in SQLite's `user_version`.
-const SCHEMA_VERSION: i64 = 1;
+pub(super) const SCHEMA_VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
 /// How long a statement waits for somebody else's lock: another program may look at the file.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,8 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// pages that it reads.
 const CHECKED_BYTES: u64 = 2 << 20;
 
-/// Rows of `run` are numbered in the order in which the runs were opened. Chunks are large, so theirs is a table with row ids.
-const SCHEMA: &str = "
+/// What the first version was. Rows of `run` are numbered in the order in which the runs were opened. Chunks are large, so theirs is a table with
+/// row ids.
+pub(super) const SCHEMA: &str = "
     CREATE TABLE fact(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE record(sink TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(sink, key)) WITHOUT ROWID;
     CREATE TABLE chunk(series BLOB NOT NULL, chunk INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(series, chunk));
@@ -36,6 +38,9 @@ const SCHEMA: &str = "
         run_id TEXT);
     PRAGMA user_version = 1;
 ";
+
+/// What makes the next version of each, from the first on. A new state goes the same way, so that its tables are declared in the same words.
+const MIGRATIONS: [&str; 1] = [rejects::SCHEMA];
 
 /// Why a file is not the state of this program.
 enum Refusal {
@@ -152,7 +157,7 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(PATIENCE)?;
-    let known = version(&connection)?.is_some();
+    let known = version(&connection)?;
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // A log that grew is cut to a usual size when it begins anew.
@@ -161,18 +166,18 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     // What one epoch changes has room: pages that do not are written to the log before their time, and once more later.
     connection.pragma_update(None, "cache_size", -8000)?;
     connection.set_prepared_statement_cache_capacity(64);
-    if !known {
-        let create = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if version(&create)?.is_none() {
-            create.execute_batch(SCHEMA)?;
-        }
-        create.commit()?;
+    if known != Some(SCHEMA_VERSION) {
+        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        migrate(&change)?;
+        change.commit()?;
+    }
+    if known.is_none() {
         // SQLite syncs the file; its name, and those of the folders just made, are ours to make durable.
         dir.ancestors().take(made + 1).try_for_each(|dir| RealDisk.sync_dir(dir))?;
     } else if checked_bytes > 0 {
         let whole = fs::metadata(file)?.len() <= checked_bytes;
         let ours = Connection::open_in_memory()?;
-        ours.execute_batch(SCHEMA)?;
+        migrate(&ours)?;
         if tables(&connection)? != tables(&ours)? {
             return Err(Refusal::Damaged("its tables are not those of a state".to_owned()));
         }
@@ -187,6 +192,22 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
         read_through(&connection.transaction()?, whole)?;
     }
     Ok(SqliteStore::of(file, connection))
+}
+
+/// Makes a state of this version: of none, or of an earlier version.
+fn migrate(connection: &Connection) -> Result<(), Refusal> {
+    let known = match version(connection)? {
+        Some(known) => known,
+        None => {
+            connection.execute_batch(SCHEMA)?;
+            1
+        }
+    };
+    for (_, next) in (1..).zip(MIGRATIONS).skip_while(|(from, _)| *from < known) {
+        connection.execute_batch(next)?;
+    }
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    Ok(())
 }
 
 /// Tables and indexes as they were declared.

@@ -144,7 +144,7 @@ fn a_newer_state_is_refused() {
         SqliteStore::open_for_rebuild(dir.path()).unwrap_err(),
     ] {
         assert_eq!((error.act, error.category), (Act::Operator, Category::Storage));
-        assert!(error.message.contains("the state is from a newer version 7; this program knows 1"), "{error}");
+        assert!(error.message.contains("the state is from a newer version 7; this program knows 2"), "{error}");
         assert!(error.message.contains("state.db"), "{error}");
         assert!(error.help.is_some());
     }
@@ -277,13 +277,15 @@ fn a_folder_that_cannot_be_made_or_a_disk_that_is_full_says_so() {
 }
 
 /// Every cell of a state, by table and column.
-const CELLS: [(&str, &[&str]); 9] = [
+const CELLS: [(&str, &[&str]); 11] = [
     ("fact", &["name", "value"]),
     ("record", &["sink", "key", "value"]),
     ("chunk", &["series", "chunk", "data"]),
     ("keyed", &["key", "fingerprint"]),
     ("dedupe_meta", &["name", "value"]),
     ("reject", &["hash", "replayed"]),
+    ("reject_run", &["run", "hashes"]),
+    ("reject_block", &["place", "hashes"]),
     ("run", &["run_id", "tick", "cause", "window", "started_at", "ended_at", "status", "rows", "error"]),
     ("split", &["place", "id", "data", "status", "rows", "attempts", "position", "error"]),
     ("tick", &["tick", "until", "count", "status", "reason", "run_id"]),
@@ -305,6 +307,8 @@ fn fuzzed_cells_of_a_state_are_read_or_the_state_is_named_as_damaged() {
         meta: [("width".to_owned(), serde_json::json!(1))].into(),
     };
     store.commit_epoch(&EpochCommit { sinks, dedupe, rejects: vec![5], ..commit(1, "r") }).unwrap();
+    let block = "INSERT INTO reject_run VALUES(1, 1); INSERT INTO reject_block VALUES(1 << 32, zeroblob(16))";
+    store.connection.lock().unwrap().execute_batch(block).unwrap();
 
     let samples = ["{\"read\":1,\"written\":0}", "[1,[]]", "\"open\"", "open", "1779202800000000", "{\"id\":\"x\",\"data\":null}", "ran", "r"];
     let words =
@@ -345,7 +349,8 @@ fn fuzzed_cells_of_a_state_are_read_or_the_state_is_named_as_damaged() {
                 store.keyed(&[b"k".to_vec()]).err(),
                 store.dedupe_meta("width").err(),
                 store.dedupe_size().err(),
-                store.rejects(&[5]).err(),
+                store.rejects(&[5, 0]).err(),
+                store.each_reject(&mut |_| ()).err(),
                 store.open_run().err(),
                 store.runs(10).err(),
                 store.tick(run.tick).err(),
