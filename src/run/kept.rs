@@ -7,22 +7,21 @@ use crate::state::{RejectHash, Store};
 /// After so many questions in a run, all that are kept are gone over once.
 const PATIENCE: usize = 20_000;
 
-/// The bits of a filter: of two million rejects it takes every sixteenth new one for a kept one, and the store is asked.
+/// The bits of a filter: of two million rejects it takes one new one of eighty for a kept one, and the store is asked.
 const BITS: u64 = 1 << 25;
 
 /// What is known of the rejects that are kept.
 #[derive(Default)]
 pub(super) struct Kept {
     asked: usize,
-    /// A bit for each that is kept, at a place that its hash tells; empty until it is worth it.
+    /// Two bits for each that is kept, at places that its hash tells; empty until it is worth it.
     filter: Vec<u64>,
 }
 
 impl Kept {
     /// False when a reject is certainly not kept.
     pub(super) fn may_hold(&self, hash: RejectHash) -> bool {
-        let (word, bit) = place(hash);
-        self.filter.get(word).is_none_or(|bits| bits & bit != 0)
+        places(hash).into_iter().all(|(word, bit)| self.filter.get(word).is_none_or(|bits| bits & bit != 0))
     }
 
     /// Asks the store.
@@ -42,15 +41,19 @@ impl Kept {
     }
 }
 
-fn place(hash: RejectHash) -> (usize, u64) {
-    let place = hash as u64 % BITS;
-    ((place / 64) as usize, 1 << (place % 64))
+/// Words and bits.
+fn places(hash: RejectHash) -> [(usize, u64); 2] {
+    [hash as u64, (hash >> 64) as u64].map(|half| {
+        let place = half % BITS;
+        ((place / 64) as usize, 1 << (place % 64))
+    })
 }
 
 fn set(filter: &mut [u64], hash: RejectHash) {
-    let (word, bit) = place(hash);
-    if let Some(bits) = filter.get_mut(word) {
-        *bits |= bit;
+    for (word, bit) in places(hash) {
+        if let Some(bits) = filter.get_mut(word) {
+            *bits |= bit;
+        }
     }
 }
 
