@@ -1,7 +1,7 @@
 //! Which rejects are kept, and which of them were replayed.
 //!
 //! A row for each would lie at a random place of its table. So an epoch that brings many adds them as a *run*: their hashes in order, in blocks
-//! that fill a page each, found by the first bits of their first hash. Runs of like size are merged, so that there are few. Those that come few at a time, and those that were replayed,
+//! that fill a page each, found by the first bits of their last hash. Runs of like size are merged, so that there are few. Those that come few at a time, and those that were replayed,
 //! are rows of the table `reject`; a row overrules the runs.
 
 #[cfg(test)]
@@ -20,7 +20,7 @@ pub(super) const SCHEMA: &str = "
 ";
 
 /// The first version that has runs: who only reads may meet a state that nobody has written to since.
-const SINCE: i64 = 3;
+const SINCE: i64 = 2;
 
 /// So many are a run; fewer are rows.
 const MANY: usize = 1000;
@@ -48,6 +48,12 @@ fn hashes_of(block: ValueRef<'_>) -> FromSqlResult<&[[u8; HASH]]> {
 fn hashes_into(block: ValueRef<'_>, hashes: &mut Vec<RejectHash>) -> FromSqlResult<()> {
     hashes.extend(hashes_of(block)?.iter().map(|hash| RejectHash::from_be_bytes(*hash)));
     Ok(())
+}
+
+fn bytes_of(hashes: &[RejectHash]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(hashes.len() * HASH);
+    hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.to_be_bytes()));
+    bytes
 }
 
 /// Saves rejects that are kept from now on, and others that were replayed. One that is both was replayed.
@@ -168,8 +174,8 @@ struct Run {
     hashes: i64,
 }
 
-/// Where a hash is in a table of blocks: by its run, then by its first 32 bits. A block is at the place of its first hash; hashes of one place
-/// are in one block.
+/// Where a hash is in a table of blocks: by its run, then by its first 32 bits. A block is at the place of its last hash, for
+/// SQLite then reads no page but that; hashes of one place are in one block.
 fn place(run: i64, hash: RejectHash) -> i64 {
     (run << 32) | (hash >> 96) as i64
 }
@@ -260,54 +266,45 @@ struct Merged<'a> {
     insert: CachedStatement<'a>,
     run: i64,
     hashes: i64,
-    last: Option<RejectHash>,
-    /// The place of the block that is being filled.
-    begins: i64,
-    block: Vec<u8>,
+    block: Vec<RejectHash>,
 }
 
 impl<'a> Merged<'a> {
     fn new(tx: &'a Transaction<'_>) -> rusqlite::Result<Self> {
         let run = tx.prepare_cached("SELECT coalesce(max(run), 0) + 1 FROM reject_run")?.query_row([], |row| row.get(0))?;
         let insert = tx.prepare_cached("INSERT INTO reject_block(place, hashes) VALUES(?1, ?2)")?;
-        Ok(Self { insert, run, hashes: 0, last: None, begins: 0, block: Vec::with_capacity(BLOCK * HASH) })
+        Ok(Self { insert, run, hashes: 0, block: Vec::with_capacity(BLOCK) })
     }
 
     fn push(&mut self, hash: RejectHash) -> rusqlite::Result<()> {
-        let last = self.last.replace(hash);
-        if last == Some(hash) {
-            return Ok(());
+        match self.block.last() {
+            Some(last) if *last == hash => return Ok(()),
+            Some(last) if self.block.len() >= BLOCK && place(self.run, *last) < place(self.run, hash) => self.save_block()?,
+            _ => {}
         }
-        let place = place(self.run, hash);
-        if self.block.len() >= BLOCK * HASH && last.is_none_or(|last| self::place(self.run, last) != place) {
-            self.save_block()?;
-        }
-        if self.block.is_empty() {
-            self.begins = place;
-        }
-        self.block.extend_from_slice(&hash.to_be_bytes());
+        self.block.push(hash);
         self.hashes += 1;
         Ok(())
     }
 
     fn save_block(&mut self) -> rusqlite::Result<()> {
-        self.insert.execute(params![self.begins, self.block])?;
-        self.block.clear();
+        if let Some(last) = self.block.last() {
+            self.insert.execute(params![place(self.run, *last), bytes_of(&self.block)])?;
+            self.block.clear();
+        }
         Ok(())
     }
 
     fn end(mut self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
-        if !self.block.is_empty() {
-            self.save_block()?;
-        }
+        self.save_block()?;
         tx.prepare_cached("INSERT INTO reject_run(run, hashes) VALUES(?1, ?2)")?.execute([self.run, self.hashes])?;
         Ok(())
     }
 }
 
-/// The block in which a hash is if it is in the run, by the first place of the run and that of the hash. (What was first in a block may be gone
+/// The block in which a hash is if it is in the run, by the place of the hash and the last one of the run. (What was last in a block may be gone
 /// since.)
-const BLOCK_OF: &str = "SELECT place, hashes FROM reject_block WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1";
+const BLOCK_OF: &str = "SELECT place, hashes FROM reject_block WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT 1";
 
 /// Which of the hashes, which are in order, are in a run.
 fn find_in(tx: &Transaction<'_>, run: &Run, wanted: &[(RejectHash, usize)]) -> rusqlite::Result<Vec<bool>> {
@@ -315,7 +312,7 @@ fn find_in(tx: &Transaction<'_>, run: &Run, wanted: &[(RejectHash, usize)]) -> r
     let mut found = Vec::with_capacity(wanted.len());
     while let Some((hash, _)) = wanted.get(found.len()) {
         let before = found.len();
-        let looked_up = find.query_row([place(run.run, 0), place(run.run, *hash)], |row| {
+        let looked_up = find.query_row([place(run.run, *hash), place(run.run, RejectHash::MAX)], |row| {
             let block = hashes_of(row.get_ref(1)?)?;
             let last = block.last().map(|last| RejectHash::from_be_bytes(*last));
             // One block answers for all up to its end.
@@ -338,27 +335,24 @@ fn forget_in(tx: &Transaction<'_>, run: &Run, forgotten: &[RejectHash]) -> rusql
     let mut remove = tx.prepare_cached("DELETE FROM reject_block WHERE place = ?1")?;
     let mut left = run.hashes;
     let mut rest = forgotten;
-    while let [hash, behind @ ..] = rest {
+    while let Some(hash) = rest.first() {
         let mut hashes = Vec::new();
-        let found = find.query_row([place(run.run, 0), place(run.run, *hash)], |row| {
+        let found = find.query_row([place(run.run, *hash), place(run.run, RejectHash::MAX)], |row| {
             hashes_into(row.get_ref(1)?, &mut hashes)?;
             row.get::<_, i64>(0)
         });
-        let Some(block) = found.optional()? else {
-            rest = behind;
-            continue;
-        };
+        let Some(block) = found.optional()? else { break };
         let end = hashes.last().map_or(0, |last| rest.partition_point(|hash| hash <= last)).max(1);
         let (gone, others) = rest.split_at(end);
         rest = others;
-        let stay: Vec<u8> = hashes.iter().filter(|hash| gone.binary_search(hash).is_err()).flat_map(|hash| hash.to_be_bytes()).collect();
-        let went = hashes.len() - stay.len() / HASH;
-        if stay.is_empty() {
+        let before = hashes.len();
+        hashes.retain(|hash| gone.binary_search(hash).is_err());
+        if hashes.is_empty() {
             remove.execute([block])?;
-        } else if went > 0 {
-            change.execute(params![block, stay])?;
+        } else if hashes.len() < before {
+            change.execute(params![block, bytes_of(&hashes)])?;
         }
-        left -= i64::try_from(went).unwrap_or(left);
+        left -= i64::try_from(before - hashes.len()).unwrap_or(left);
     }
     if left == 0 {
         tx.prepare_cached("DELETE FROM reject_run WHERE run = ?1")?.execute([run.run])?;
