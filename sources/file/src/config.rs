@@ -233,7 +233,7 @@ pub(crate) struct Dialect {
     pub(crate) quoted_newlines: bool,
     pub(crate) null: Vec<Vec<u8>>,
     pub(crate) comma: bool,
-    /// As many bytes as are looked at in one go; with 0 it is done record by record.
+    /// As many bytes as are looked at in one go, of JSON Lines, too; with 0 it is done record by record.
     pub(crate) block: usize,
 }
 

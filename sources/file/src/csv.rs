@@ -9,7 +9,7 @@ use crate::reader::{Batch, Fault, Step};
 mod agree;
 mod block;
 
-pub(crate) use block::MOST;
+pub(crate) use block::{Block, MOST};
 
 /// A cell in a record.
 #[derive(Clone, Copy, Debug)]

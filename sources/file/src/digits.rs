@@ -1,4 +1,4 @@
-//! Numbers where they stand among others: the bytes before a cell are read with it, and left out, so that few steps depend on its length.
+//! Numbers where they stand among others: the bytes beside one are read with it, and left out, so that few steps depend on its length.
 
 use pipeline_files::decimal::eight;
 
@@ -99,6 +99,68 @@ pub(crate) fn whole(data: &[u8], end: usize, len: usize) -> Option<i64> {
     (no_digits(low) | no_digits(high) == 0).then(|| (eight(high) * 100_000_000 + eight(low)).cast_signed())
 }
 
+/// A number at the front of some bytes, and how many signs it has: of at most sixteen digits, without decimals if it has more than fifteen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leading {
+    pub(crate) digits: u64,
+    pub(crate) decimals: usize,
+    pub(crate) len: usize,
+}
+
+impl Leading {
+    #[inline(always)]
+    pub(crate) fn value(self) -> f64 {
+        const WORTH: [f64; 9] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];
+        // Both are floats, unless the number is whole: it is rounded once either way.
+        self.digits.cast_signed() as f64 / WORTH[self.decimals.min(8)]
+    }
+}
+
+/// The number at the front, as JSON has it without a sign and an exponent: up to eight decimals behind digits, of which the first of several is not
+/// `0`. The number ends before a sign that is neither a digit nor, unless there are decimals, a point. All others are `None`, numbers too, and so is
+/// one with less than 32 bytes from its begin on.
+#[inline(always)]
+pub(crate) fn leading(data: &[u8]) -> Option<Leading> {
+    const TENS: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+    // Of a length that is known, so that what is read of it need not be checked.
+    let data = data.first_chunk::<32>()?;
+    let (signs, mut len) = first(data, 0)?;
+    if len == 0 || (len > 1 && signs & 0xff == 0) {
+        return None;
+    }
+    let mut digits = eight(front(signs, len));
+    if len == 8 {
+        let (signs, more) = first(data, 8)?;
+        if more > 0 {
+            digits = digits * TENS[more] + eight(front(signs, more));
+            len += more;
+        }
+    }
+    let next = *data.get(len)?;
+    if next != b'.' {
+        return if next.is_ascii_digit() { None } else { Some(Leading { digits, decimals: 0, len }) };
+    }
+    let (signs, decimals) = first(data, len + 1)?;
+    let all = len + 1 + decimals;
+    if decimals == 0 || len + decimals > 15 || (decimals == 8 && data.get(all)?.is_ascii_digit()) {
+        return None;
+    }
+    Some(Leading { digits: digits * TENS[decimals] + eight(front(signs, decimals)), decimals, len: all })
+}
+
+/// Eight signs from a place on, each as its distance from `0`, and how many digits they begin with.
+#[inline(always)]
+fn first(data: &[u8; 32], at: usize) -> Option<(u64, usize)> {
+    let signs = u64::from_le_bytes(*data.get(at..)?.first_chunk::<8>()?) ^ ZEROS;
+    Some((signs, no_digits(signs).trailing_zeros() as usize / 8))
+}
+
+/// So many of the first signs, and not none, behind zeros.
+#[inline(always)]
+fn front(signs: u64, len: usize) -> u64 {
+    signs.wrapping_shl(64_u32.wrapping_sub(8 * len as u32))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -132,6 +194,34 @@ mod tests {
             prop_assert_eq!(float(data.as_bytes(), 8 + text.len(), text.len()).map(|found| found.value().to_bits()), text.parse().ok().map(f64::to_bits), "{}", text);
             let data = format!("12345.6,{id},");
             prop_assert_eq!(whole(data.as_bytes(), data.len() - 1, data.len() - 9), Some(id as i64));
+        }
+
+        #[test]
+        fn numbers_at_the_front_are_read_as_by_themselves(
+            text in prop_oneof!["[0-9]{1,18}", "[0-9]{1,10}[.][0-9]{0,10}", "[0-9]{6,9}[.][0-9]{6,10}", "[0-9.]{0,20}", ".{0,9}"],
+            after in prop_oneof![Just(",".to_owned()), Just("}\n".to_owned()), "[-+eE .0-9]"],
+            behind in "[ -~]{0,40}",
+        ) {
+            let data = format!("{text}{after}{behind}").into_bytes();
+            let is_plain = text.bytes().all(|sign| sign.is_ascii_digit() || sign == b'.') && text.parse::<f64>().is_ok();
+            match leading(&data) {
+                Some(found) => {
+                    let text = std::str::from_utf8(&data[..found.len]).unwrap();
+                    prop_assert_eq!(Some(found.value().to_bits()), text.parse().ok().map(f64::to_bits), "{}", text);
+                    prop_assert_eq!(serde_json::from_str::<f64>(text).ok().map(f64::to_bits), Some(found.value().to_bits()), "{}", text);
+                    if found.decimals == 0 {
+                        prop_assert_eq!(Some(found.digits), text.parse().ok());
+                    }
+                    let next = data[found.len];
+                    prop_assert!(!next.is_ascii_digit() && (next != b'.' || found.decimals > 0));
+                }
+                None if is_plain && data.len() >= 32 && !after.bytes().all(|sign| sign == b'.' || sign.is_ascii_digit()) => {
+                    let (whole, part) = text.split_once('.').unwrap_or((&text, "0"));
+                    let fits = if text.contains('.') { part.len() <= 8 && whole.len() + part.len() <= 15 } else { whole.len() <= 16 };
+                    prop_assert!(!fits || part.is_empty() || whole.is_empty() || (whole.len() > 1 && whole.starts_with('0')), "{}", text);
+                }
+                None => {}
+            }
         }
     }
 }

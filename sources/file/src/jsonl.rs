@@ -10,6 +10,13 @@ use crate::config::{Type, Wanted};
 use crate::reader::{Batch, Fault, Step};
 use pipeline_files::time::TimeFormat;
 
+#[cfg(test)]
+mod agree;
+mod plain;
+mod shape;
+
+use shape::Shape;
+
 /// Where a key leads.
 enum Node {
     Column(usize),
@@ -47,13 +54,16 @@ impl Keys {
 /// Reads objects into columns.
 pub(crate) struct JsonRows {
     keys: Keys,
+    /// What the lines look like.
+    shape: Shape,
 }
 
 impl JsonRows {
-    pub(crate) fn new(wanted: &[Wanted]) -> Self {
+    /// `block`: as many bytes as are looked at in one go; with 0 it is done line by line.
+    pub(crate) fn new(wanted: &[Wanted], block: usize) -> Self {
         let mut keys = Keys::default();
         wanted.iter().enumerate().for_each(|(column, wanted)| keys.add(&wanted.from, column));
-        Self { keys }
+        Self { keys, shape: Shape::new(block) }
     }
 
     /// Reads the line at the front.
@@ -75,7 +85,10 @@ impl JsonRows {
         };
         match fault {
             Some(fault) => Step::Reject { len, lines, fault },
-            None => Step::Row { len, lines },
+            None => {
+                self.shape.saw(line, &self.keys, wanted);
+                Step::Row { len, lines }
+            }
         }
     }
 }

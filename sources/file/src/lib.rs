@@ -3,6 +3,8 @@
 //! `type = "file"` reads plain, gzip and zstd files whose columns the pipeline file declares. Bytes become columns without a step between
 //! them; a line that is no row becomes a reject with its file, its line number and its text, and the lines after it are read.
 
+#[cfg(test)]
+mod agree;
 mod cell;
 mod columns;
 mod config;

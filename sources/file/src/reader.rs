@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::cell::shown;
 use crate::columns::Cells;
 use crate::config::{Compression, Dialect, Format, Wanted};
-use crate::csv::{CsvRows, Field, Scan, scan};
+use crate::csv::{Block, CsvRows, Field, Scan, scan};
 use crate::input::plain;
 use crate::jsonl::JsonRows;
 use crate::lines::{LONGEST, Lines};
@@ -104,7 +104,7 @@ impl FileReader {
         let parser = match checked.format {
             Format::Jsonl => {
                 skip_mark(&mut lines).map_err(fail)?;
-                Parser::Jsonl(JsonRows::new(&checked.columns))
+                Parser::Jsonl(JsonRows::new(&checked.columns, checked.dialect.block))
             }
             Format::Csv => Parser::Csv(CsvRows::new(checked.dialect.clone(), header(&mut lines, &checked.dialect, &checked.columns, &opened)?)),
         };
@@ -151,11 +151,17 @@ impl FileReader {
         }
     }
 
-    /// Takes records of CSV at the front that are as most are: up to so many, which begin before so many bytes. False when there is none.
+    /// Takes records at the front that are as most are: up to so many, which begin before so many bytes. False when there is none.
     fn block(&mut self, most: usize, bytes: u64) -> Result<bool, StageError> {
-        let Parser::Csv(rows) = &mut self.parser else { return Ok(false) };
         let limit = self.end.map_or(bytes, |end| bytes.min(end.saturating_sub(self.lines.offset)));
-        let block = rows.block(self.lines.data(), most, limit, &self.shared.checked.columns, &mut self.batch);
+        let (data, wanted) = (self.lines.data(), &self.shared.checked.columns);
+        let block = match &mut self.parser {
+            Parser::Csv(rows) => rows.block(data, most, limit, wanted, &mut self.batch),
+            Parser::Jsonl(rows) => {
+                let (len, rows) = rows.block(data, most, limit, wanted, &mut self.batch);
+                Block { len, rows, bad: Vec::new() }
+            }
+        };
         let lines = (block.rows + block.bad.len()) as u64;
         for bad in block.bad {
             let kept = self.reject(bad.start..bad.end, bad.line as u64, bad.fault);

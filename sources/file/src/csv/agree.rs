@@ -1,89 +1,10 @@
 //! Blocks of records bring what the same records bring one by one.
 
 use std::cell::RefCell;
-use std::io::Write;
-use std::sync::Arc;
 
-use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::testkit::{Draw, Fuzz, SimDisk, TestClock, TestTransport, ports, run_context};
-use pipeline_contract::{Disk, Position, Reject, RunContext, Source, Split, parse_partial, table_from_str};
-use serde_json::json;
+use pipeline_contract::testkit::{Draw, Fuzz};
 
-use crate::config::check;
-use crate::source::FileSource;
-
-fn source(toml: &str, block: usize) -> FileSource {
-    let (config, _) = parse_partial("source \"file\"", &table_from_str(toml).unwrap());
-    let mut checked = check(config.unwrap()).0.unwrap();
-    checked.dialect.block = block;
-    FileSource::new(checked)
-}
-
-fn now<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-#[derive(Debug, Default, PartialEq)]
-struct Brought {
-    reads: Vec<(RecordBatch, Vec<Reject>, Position)>,
-    error: Option<String>,
-}
-
-fn split(source: &FileSource, split: &Split, resume: Option<Position>, run: &RunContext) -> Brought {
-    let mut brought = Brought::default();
-    now(async {
-        let mut reader = match source.open(split, resume, run).await {
-            Ok(reader) => reader,
-            Err(error) => return brought.error = Some(error.to_string()),
-        };
-        loop {
-            match reader.read().await {
-                Ok(None) => return,
-                Ok(Some(read)) => brought.reads.push((read.batch, read.rejects, read.position)),
-                Err(error) => return brought.error = Some(error.to_string()),
-            }
-        }
-    });
-    brought
-}
-
-fn on_disk(bytes: &[u8]) -> RunContext {
-    let disk = SimDisk::new();
-    disk.put("x.csv", "");
-    disk.create("x.csv".as_ref()).unwrap().write_all(bytes).unwrap();
-    let mut ports = ports(TestClock::new("2026-05-19T15:37:20Z".parse().unwrap()), TestTransport::in_turn([]));
-    ports.disk = Arc::new(disk);
-    run_context(ports)
-}
-
-/// Reads a file with blocks of each size, from its begin and from a place within it; answers what it brings, of all splits.
-fn agreed(toml: &str, bytes: &[u8], blocks: &[usize], place: Option<usize>) -> Brought {
-    let run = on_disk(bytes);
-    let one_by_one = source(toml, 0);
-    let mut all = Brought::default();
-    for part in now(one_by_one.splits(&run)).unwrap() {
-        let place = place.filter(|place| *place <= bytes.len()).map(|place| {
-            let line = bytes[..place].iter().filter(|byte| **byte == b'\n').count();
-            Position(json!({ "offset": place, "line": line }))
-        });
-        for resume in [None].into_iter().chain(place.map(Some)) {
-            let expected = split(&one_by_one, &part, resume.clone(), &run);
-            for block in blocks {
-                assert_eq!(
-                    split(&source(toml, *block), &part, resume.clone(), &run),
-                    expected,
-                    "{}, blocks of {block}, from {resume:?}: {toml}",
-                    part.id
-                );
-            }
-            if resume.is_none() {
-                all.reads.extend(expected.reads);
-                all.error = all.error.or(expected.error);
-            }
-        }
-    }
-    all
-}
+use crate::agree::agreed;
 
 const COLUMNS: [&str; 7] = [
     "note = \"text\"",
@@ -196,10 +117,10 @@ fn fuzzed_files_bring_the_same_in_blocks() {
         },
         |bytes| {
             let (toml, place) = &*last.borrow();
-            let brought = agreed(toml, bytes, &[40, 100, 333, super::MOST], Some(*place));
-            rows += brought.reads.iter().map(|read| read.0.num_rows()).sum::<usize>();
-            rejects += brought.reads.iter().map(|read| read.1.len()).sum::<usize>();
-            brought.error.is_none() && brought.reads.iter().any(|read| read.0.num_rows() > 0)
+            let brought = agreed(toml, "x.csv", bytes, &[40, 100, 333, super::MOST], Some(*place));
+            rows += brought.rows();
+            rejects += brought.rejects();
+            brought.error.is_none() && brought.rows() > 0
         },
     );
     assert!(rows > 500 && rejects > 100, "{rows} rows, {rejects} rejects");
@@ -217,10 +138,10 @@ fn batches_end_where_they_end_one_by_one() {
             _ => format!("{row},{:len$},{row}.25", row * 7),
         };
         let text: String = (0..rows).map(|row| format!("{}\n", cells(row))).collect();
-        let brought = agreed(TABLE, text.as_bytes(), &[1000, super::MOST], None);
+        let brought = agreed(TABLE, "x.csv", text.as_bytes(), &[1000, super::MOST], None);
         assert_eq!(brought.error, None);
         assert!(brought.reads.len() > 1, "{} batches", brought.reads.len());
-        assert_eq!(brought.reads.iter().map(|read| read.0.num_rows() + read.1.len()).sum::<usize>(), rows);
+        assert_eq!(brought.rows() + brought.rejects(), rows);
     }
 }
 
@@ -229,7 +150,7 @@ fn files_of_one_column_have_empty_lines_too() {
     for text in ["1\n2\n\n3\n", "\n\n1\r\n\r\n\r\r\nx\r\n2\r\n", "1\n\"2\"\n3\n\"\"\n4", "\r\n1,2\n3\n", "\r"] {
         for column in ["\"integer\"", "\"text\"", "{ type = \"float\", required = true }"] {
             let table = format!("path = \"x.csv\"\nheader = false\n[columns]\nx = {column}\n");
-            agreed(&table, text.as_bytes(), &[2, 5, super::MOST], None);
+            agreed(&table, "x.csv", text.as_bytes(), &[2, 5, super::MOST], None);
         }
     }
 }
