@@ -48,24 +48,46 @@ async fn an_epoch_waits_for_more_where_each_row_is_one_of_a_table() {
     assert_eq!(epochs(chunks).await, 3, "what is in chunks goes into the log");
 }
 
+/// How many parts the log of keys has.
+fn key_parts(world: &World) -> u32 {
+    let mut parts = 0;
+    let mut count = |_: &[u8]| {
+        parts += 1;
+        Ok(())
+    };
+    world.store.each_key_part(&mut count).unwrap();
+    parts
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_logged_of_keys_is_in_its_place_when_the_run_is_over() {
-    let key_parts = |world: &World| {
-        let mut parts = 0;
-        let mut count = |_: &[u8]| {
-            parts += 1;
-            Ok(())
-        };
-        world.store.each_key_part(&mut count).unwrap();
-        parts
-    };
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     let mut world = World::new(names.map(|id| (id, vec![Step::Rows(vec![1])])).to_vec());
     (world.settings.epoch_rows, world.settings.most_epoch_rows) = (5, 5);
     world.run().await;
     assert_eq!((key_parts(&world), world.store.dedupe_size().unwrap()), (0, (10, 0)));
+    // Whoever looks for gaps is told of them, though no epoch changed any.
+    assert_eq!(world.changed.lock().unwrap().len(), 10);
     later().await;
     assert_eq!(world.run().await.rows.duplicates, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_logged_of_keys_is_put_in_its_place_meanwhile_where_it_is_too_much() {
+    // One row for each chunk, but for those that tell how wide a chunk is.
+    let scattered = |n: i64| Step::Rows((n * 20..(n + 1) * 20).map(|row| row * 1000).collect());
+    let steps = [Step::Rows((0..20).collect())].into_iter().chain((1..20).map(scattered)).chain([Step::Wait(Duration::from_secs(5)), scattered(20)]);
+    let mut world = World::new(vec![("a", steps.collect())]);
+    (world.settings.epoch_rows, world.settings.most_epoch_rows) = (20, 20);
+    let look = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        (world.store.last_epoch().unwrap().unwrap().0, key_parts(&world), world.store.dedupe_size().unwrap().0)
+    };
+    let (record, (epochs, parts, chunks)) = tokio::join!(world.run(), look);
+    assert!((1..5).contains(&parts) && epochs >= 18 && chunks > 200, "{epochs} epochs, {parts} parts, {chunks} chunks");
+    assert_eq!((record.rows.written, key_parts(&world), world.store.dedupe_size().unwrap().0), (420, 0, 401));
+    later().await;
+    assert_eq!(world.run().await.rows.duplicates, 420);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,8 +18,9 @@ use crate::state::{ChunkKey, DedupeChanges, Store};
 /// Looked up for every row: the standard library's hash costs several times what this one does.
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
-/// How many bytes of chunks are kept that no open epoch changed, and that rows came for not long ago.
-const CACHE: usize = 128 << 20;
+/// How many bytes of chunks are kept that no open epoch changed, and that rows came for not long ago. (Few in the engine's own tests, in which a
+/// log is soon too large.)
+const CACHE: usize = if cfg!(test) { 8 << 10 } else { 128 << 20 };
 
 /// For more than the eighth part of these bytes, rows must have come within so many batches: the past of series that go on is not asked for again.
 const RECENT: u32 = 200;
@@ -522,6 +523,30 @@ impl Layout for Series {
             self.width = None;
             self.retain(|_| false);
         }
+    }
+}
+
+#[cfg(test)]
+impl Series {
+    /// Does what is kept beside the slots say what they say?
+    pub(super) fn check(&self) {
+        let places = |is: fn(&Slot) -> bool| (0..).zip(&self.slots).filter(|(_, slot)| is(slot)).map(|(place, _)| place).collect::<Vec<u32>>();
+        let sorted = |list: &Vec<u32>| {
+            let mut list = list.clone();
+            list.sort_unstable();
+            list
+        };
+        assert_eq!(sorted(&self.changed), places(|slot| slot.changed));
+        assert_eq!(sorted(&self.sealed), places(|slot| slot.sealed));
+        assert_eq!(sorted(&self.logged), places(|slot| slot.logged));
+        assert_eq!(
+            self.clean,
+            self.slots.iter().filter(|slot| slot.is_clean()).map(|slot| slot.weight as usize).sum::<usize>(),
+            "the weight of the rest"
+        );
+        assert_eq!(self.index.len(), self.slots.len());
+        assert!((0..).zip(&self.slots).all(|(place, slot)| self.index.get(&(slot.series, slot.number)) == Some(&place)));
+        assert!((0..).zip(&self.names).all(|(id, name)| self.ids.get(name) == Some(&id)));
     }
 }
 

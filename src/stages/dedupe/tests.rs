@@ -335,6 +335,9 @@ fn scattered_rows_go_into_the_log_and_are_folded_once() {
     assert_eq!((rig.key_parts(), rig.store.dedupe_size().unwrap().0), (4, 0));
     rig.apply(&rows(7, 1.0));
     assert_eq!(rig.deduper.fold(), Ok(vec![]), "not while an epoch is open");
+    rig.deduper.to_save();
+    rig.deduper.seal();
+    assert_eq!(rig.deduper.fold(), Ok(vec![]), "nor while one is being stored");
     rig.deduper.abort();
     rig.restart();
     assert_eq!(rig.apply(&[rows(1, 2.0), rows(2, 1.0), rows(7, 3.0)].concat()).3, [100, 0, 0]);
@@ -346,6 +349,69 @@ fn scattered_rows_go_into_the_log_and_are_folded_once() {
     rig.restart();
     assert_eq!(rig.apply(&[rows(0, 1.0), rows(1, 2.0), rows(2, 1.0), rows(7, 3.0)].concat()).3, [200, 0, 0]);
     assert_eq!(rig.deduper.to_save(), DedupeChanges::default());
+    // The next log names its series anew.
+    for hour in 8..10 {
+        rig.apply(&rows(hour, 1.0));
+        rig.commit();
+        rig.deduper.fold().unwrap();
+    }
+    rig.apply(&rows(10, 1.0));
+    rig.commit();
+    assert_eq!(rig.key_parts(), 1);
+    rig.restart();
+    assert_eq!(rig.apply(&[rows(9, 1.0), rows(10, 1.0)].concat()).3, [100, 0, 0]);
+}
+
+#[test]
+fn a_few_rows_go_into_the_log_as_well_while_there_is_one() {
+    let mut rig = Rig::new(&SERIES, OnConflict::KeepLast);
+    rig.apply(&(0..6).map(|row| candle(row, &format!("coin {row}"), 0, 1.0)).collect::<Vec<_>>());
+    rig.commit();
+    // In its chunk, the log would overrule it.
+    let revised = [candle(6, "coin 2", 0, 2.0)];
+    assert_eq!(rig.apply(&revised).1, [6]);
+    rig.commit();
+    assert_eq!((rig.key_parts(), rig.store.dedupe_size().unwrap().0), (2, 0));
+    rig.restart();
+    assert_eq!(rig.apply(&revised).3, [1, 0, 0]);
+}
+
+#[test]
+fn a_log_is_large_by_its_chunks_and_by_its_rows() {
+    for (coins, hours) in [(40, 1), (4, 100)] {
+        let mut rig = Rig::new(&SERIES, OnConflict::KeepLast);
+        let rows = |close: f64| (0..coins * hours).map(|row| candle(row, &format!("coin {}", row % coins), row / coins, close)).collect::<Vec<_>>();
+        // A log that is there already takes what is not scattered.
+        rig.apply(&rows(1.0)[..4]);
+        rig.commit();
+        assert!(!rig.deduper.is_log_large());
+        rig.apply(&rows(1.0));
+        assert!(!rig.deduper.is_log_large(), "what is not in it yet is not counted");
+        rig.commit();
+        assert!(rig.deduper.is_log_large(), "{coins} chunks, {hours} rows in each");
+        rig.restart();
+        rig.apply(&rows(1.0)[..1]);
+        assert!(rig.deduper.is_log_large(), "and one that was found");
+        rig.deduper.fold().unwrap();
+        assert!(!rig.deduper.is_log_large());
+    }
+}
+
+#[test]
+fn the_log_names_the_right_series_though_others_were_let_go_meanwhile() {
+    let mut rig = Rig::new(&SERIES, OnConflict::KeepFirst);
+    let rows: Vec<Candle> = (0..12).map(|row| candle(row, &format!("coin {row}"), 0, 1.0)).collect();
+    rig.apply(&rows[..6]);
+    rig.commit();
+    rig.deduper.fold().unwrap();
+    rig.restart();
+    rig.deduper.kind = Kind::Series(Box::new(Series::with_cache(0)));
+    // Nothing is kept of those that are known, and the new ones move up.
+    assert_eq!(rig.apply(&rows).0.len(), 6);
+    rig.commit();
+    assert_eq!(rig.key_parts(), 1);
+    rig.restart();
+    assert_eq!(rig.apply(&rows).3, [12, 0, 0]);
 }
 
 #[test]
@@ -573,6 +639,9 @@ proptest! {
                     small_cache(&mut rig);
                     known = committed.clone();
                 }
+            }
+            if let Kind::Series(series) = &rig.deduper.kind {
+                series.check();
             }
         }
     }
