@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::run::{CatchUp, Engine, FindMissing, Missing, Overrun, Parts, RunRequest, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
 use crate::stages::validate::OnReject;
-use crate::state::{ModelStore, RunRecord, Store};
+use crate::state::{ChunkKey, ModelStore, RunRecord, Store};
 
 rows! {
     /// A row of the tests.
@@ -411,6 +411,8 @@ pub(super) struct World {
     pub(super) on_conflict: OnConflict,
     pub(super) quarantine: Option<std::path::PathBuf>,
     pub(super) runs: Arc<AtomicU32>,
+    /// The chunks of keys that were said to have changed.
+    pub(super) changed: Arc<Mutex<Vec<ChunkKey>>>,
     /// Scheduled runs fill gaps: the series that should have all minutes from 1 to so many.
     pub(super) expects: Option<(Vec<&'static str>, i64)>,
     dir: tempfile::TempDir,
@@ -446,6 +448,7 @@ impl World {
             on_conflict: OnConflict::KeepFirst,
             quarantine: None,
             runs: Arc::default(),
+            changed: Arc::default(),
             expects: None,
             dir: tempfile::tempdir().unwrap(),
         }
@@ -505,11 +508,11 @@ impl World {
             find_missing: self.finder(),
         };
         let store: Arc<dyn Store> = Arc::new(self.store.clone());
-        let runs = Arc::clone(&self.runs);
-        let observer: crate::run::Observer = Arc::new(move |event| {
-            if matches!(event, crate::run::RunEvent::Ended) {
-                runs.fetch_add(1, Ordering::SeqCst);
-            }
+        let (runs, changed) = (Arc::clone(&self.runs), Arc::clone(&self.changed));
+        let observer: crate::run::Observer = Arc::new(move |event| match event {
+            crate::run::RunEvent::Ended => drop(runs.fetch_add(1, Ordering::SeqCst)),
+            crate::run::RunEvent::Committed { chunks, .. } => changed.lock().unwrap().extend_from_slice(chunks),
+            _ => {}
         });
         Engine::new(parts, store, self.ports(), self.dir.path().to_path_buf(), observer).unwrap()
     }
