@@ -133,6 +133,8 @@ impl Drive<'_> {
                 self.commit_beside().await?;
             } else if self.epoch_is_old() || (self.writer.has_many_files() && is_idle()) {
                 self.commit(false).await?;
+                // Where rows come slowly, those who look for gaps see them as soon as they are stored.
+                self.fold().await;
             }
         }
     }

@@ -427,6 +427,7 @@ impl Layout for Series {
     }
 
     fn additions(&mut self) -> Option<DedupeChanges> {
+        self.log.adding = false;
         let added = self.added.as_ref()?;
         let is_scattered = || added.len() >= FEW && self.changed.len().saturating_mul(SCATTERED) > added.len();
         // What is in the log would overrule what a chunk holds since.
@@ -454,6 +455,10 @@ impl Layout for Series {
     }
 
     fn fold(&mut self, store: &dyn Store) -> Result<Vec<ChunkKey>, StageError> {
+        if !self.log.read {
+            // Of a process that was killed, and nothing has come since.
+            self.replay(store).inspect_err(|_| self.forget())?;
+        }
         if self.logged.is_empty() || !self.changed.is_empty() || !self.sealed.is_empty() {
             return Ok(Vec::new());
         }

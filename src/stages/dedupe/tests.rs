@@ -436,6 +436,17 @@ fn whatever_became_of_a_fold_nothing_is_forgotten() {
 }
 
 #[test]
+fn a_log_that_was_left_is_folded_though_nothing_comes() {
+    let mut rig = Rig::new(&SERIES, OnConflict::KeepFirst);
+    let rows: Vec<Candle> = (0..6).map(|row| candle(row, &format!("coin {row}"), 0, 1.0)).collect();
+    rig.apply(&rows);
+    rig.commit();
+    rig.restart();
+    assert_eq!((rig.deduper.fold().unwrap().len(), rig.key_parts()), (6, 0));
+    assert_eq!(rig.apply(&rows).3, [6, 0, 0]);
+}
+
+#[test]
 fn a_damaged_log_is_told() {
     let rig = || {
         let mut rig = Rig::new(&SERIES, OnConflict::KeepFirst);
