@@ -501,13 +501,15 @@ fn a_bit_that_flips_in_the_state_harms_no_row() {
     let room = filled(&server, &Recipe::new());
     let state = room.path(".pipeline/candles/state.db");
     let (sound, files) = (fs::read(&state).unwrap(), room.files("data"));
+    // Room that is not used is zeros, which say nothing when they change.
+    let used: Vec<usize> = (0..sound.len()).filter(|at| sound[*at] != 0).collect();
     let mut dice = Dice::new(20_260_519);
     let mut noticed = 0;
     for _ in 0..flips {
         for (name, content) in &files {
             fs::write(room.path(name), content).unwrap();
         }
-        let (at, bit) = (usize::try_from(dice.below(sound.len() as u64)).unwrap(), dice.below(8));
+        let (at, bit) = (used[usize::try_from(dice.below(used.len() as u64)).unwrap()], dice.below(8));
         let mut flipped = sound.clone();
         flipped[at] ^= 1 << bit;
         fs::write(&state, &flipped).unwrap();
@@ -536,6 +538,7 @@ fn a_bit_that_flips_in_the_state_harms_no_row() {
             assert!(hours == due, "{coin}: {} hours, {} expected; {what}", hours.len(), due.len());
         }
     }
+    println!("{noticed} of {flips} were noticed");
     assert!(noticed > 0 || flips == 0);
 }
 
