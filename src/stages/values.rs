@@ -48,7 +48,7 @@ pub(crate) fn float(x: f64) -> String {
 fn show_float(x: f64, out: &mut String) {
     let size = x.abs();
     if (1e-5..1e15).contains(&size) {
-        // The same digits as the standard library has, in a fraction of the time. (Between 2^50 and 2^51 two texts may be equally near.)
+        // As short as what the standard library writes, in a fraction of the time. (Where two such texts are equally near it may be the other one.)
         let mut buffer = zmij::Buffer::new();
         let text = buffer.format_finite(x);
         out.push_str(text.strip_suffix(".0").unwrap_or(text));
@@ -136,10 +136,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn floats_are_those_of_the_standard_library(x in prop_oneof![any::<f64>(), 1e-7..1e17, (any::<i32>(), 0..9).prop_map(|(n, e)| f64::from(n) / 10_f64.powi(e))]) {
+        fn floats_are_as_short_as_those_of_the_standard_library(x in prop_oneof![any::<f64>(), 1e-7..1e17, (any::<i32>(), 0..9).prop_map(|(n, e)| f64::from(n) / 10_f64.powi(e))]) {
             let size = x.abs();
             let large = size != 0.0 && !(1e-6..1e16).contains(&size) && x.is_finite();
-            prop_assert_eq!(float(x), if large { format!("{x:e}") } else { format!("{x}") });
+            let (text, std) = (float(x), if large { format!("{x:e}") } else { format!("{x}") });
+            // Of two shortest texts that are equally near, each is right: 767581811981532.25 is .2 or .3.
+            prop_assert!(text == std || (text.len() == std.len() && text.parse() == Ok(x)), "{} {}", text, std);
         }
     }
 
