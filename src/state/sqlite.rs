@@ -103,14 +103,11 @@ impl SqliteStore {
 
     fn beside<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = made(
-            match &mut *reader {
-                Some(reader) => reader,
-                none => none.insert(open::reader(&self.file)?),
-            },
-            TransactionBehavior::Deferred,
-            work,
-        );
+        let connection = match &mut *reader {
+            Some(connection) => connection,
+            none => none.insert(open::reader(&self.file)?),
+        };
+        let made = made(connection, TransactionBehavior::Deferred, work);
         // The end of a run closes it; whoever comes later, while that end is being saved, does so himself.
         if !self.runs.load(Ordering::Relaxed) {
             *reader = None;
@@ -294,8 +291,7 @@ impl Store for SqliteStore {
 
     fn each_key_part(&self, each: &mut EachPart<'_>) -> Result<(), StageError> {
         self.transact(TransactionBehavior::Deferred, "read the state", |tx| {
-            // A state of an older version that is only read lacks the table.
-            if tx.prepare_cached("SELECT count(*) FROM sqlite_schema WHERE name = 'key_log'")?.query_row([], |row| row.get::<_, i64>(0))? == 0 {
+            if !open::is_since(tx, open::KEY_LOG_SINCE)? {
                 return Ok(());
             }
             let mut select = tx.prepare_cached("SELECT data FROM key_log ORDER BY part")?;

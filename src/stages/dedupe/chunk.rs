@@ -14,10 +14,9 @@
 //!
 //! A regular series costs 9 bytes a row.
 
-use xxhash_rust::xxh3::xxh3_64;
+use super::bytes::{content, seal, take, take_varint, varint};
 
 const VERSION: u8 = 1;
-pub(super) const CHECKSUM: usize = 4;
 
 /// Times and the fingerprints of their rows, by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +80,7 @@ impl Chunk {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let step = self.distances().fold(0, |all, distance| if all == 1 { 1 } else { gcd(all, distance) });
+        let step = common(self.distances());
         let first = self.entries.first().map(|(time, _)| *time);
         encode(first, step, self.distances().map(|distance| distance / step), self.entries.iter().map(|(_, print)| *print))
     }
@@ -92,11 +91,7 @@ impl Chunk {
 
     /// Reads what `encode` wrote; `Err` says what is wrong with anything else.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let (content, stored) = bytes.split_last_chunk::<CHECKSUM>().ok_or("it is cut off")?;
-        if checksum(content) != *stored {
-            return Err("its checksum does not fit");
-        }
-        Self::decode_content(content)
+        Self::decode_content(content(bytes)?)
     }
 
     fn decode_content(content: &[u8]) -> Result<Self, &'static str> {
@@ -150,51 +145,19 @@ pub(super) fn encode(first: Option<i64>, step: u64, distances: impl Iterator<Ite
     bytes.resize(from + prints.len() * 8, 0);
     let (places, _) = bytes.get_mut(from..).unwrap_or_default().as_chunks_mut::<8>();
     places.iter_mut().zip(prints).for_each(|(place, print)| *place = print.to_le_bytes());
-    let checksum = checksum(&bytes);
-    bytes.extend_from_slice(&checksum);
-    bytes
+    seal(bytes)
 }
 
-pub(super) fn checksum(content: &[u8]) -> [u8; CHECKSUM] {
-    let [a, b, c, d, ..] = xxh3_64(content).to_le_bytes();
-    [a, b, c, d]
+/// The greatest common divisor of distances, 0 of none.
+pub(super) fn common(distances: impl Iterator<Item = u64>) -> u64 {
+    distances.fold(0, |all, distance| if all == 1 { 1 } else { gcd(all, distance) })
 }
 
-pub(super) fn gcd(mut a: u64, mut b: u64) -> u64 {
+fn gcd(mut a: u64, mut b: u64) -> u64 {
     while b > 0 {
         (a, b) = (b, a % b);
     }
     a
-}
-
-pub(super) fn varint(mut value: u64, into: &mut Vec<u8>) {
-    while value >= 0x80 {
-        into.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    into.push(value.to_le_bytes()[0]);
-}
-
-pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {
-    let (taken, left) = rest.split_first_chunk::<N>().ok_or("it is cut off")?;
-    *rest = left;
-    Ok(*taken)
-}
-
-pub(super) fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let [byte] = take(rest)?;
-        let bits = u64::from(byte & 0x7f);
-        if (bits << shift) >> shift != bits {
-            return Err("it has a number that is too large");
-        }
-        value |= bits << shift;
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err("it has a number that is too long")
 }
 
 #[cfg(test)]
@@ -205,6 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::stages::dedupe::bytes::content_or_damaged;
 
     fn chunk(entries: impl IntoIterator<Item = (i64, u64)>) -> Chunk {
         entries.into_iter().collect()
@@ -226,13 +190,7 @@ mod tests {
                 time = time.saturating_add(1 + draw.below(5) as i64 * 3600);
                 entries.insert(time, draw.bits());
             }
-            let mut bytes = chunk(entries).encode();
-            bytes.truncate(bytes.len() - CHECKSUM);
-            if draw.once_in(2) {
-                let place = draw.below(bytes.len());
-                bytes[place] = draw.bits().to_le_bytes()[0];
-            }
-            bytes
+            content_or_damaged(draw, chunk(entries).encode())
         };
         fuzz.run(made, |content| {
             let _ = Chunk::decode(content);
@@ -341,7 +299,7 @@ mod tests {
         #[test]
         fn small_damage_is_decoded_or_refused(entries in prop::collection::btree_map(-1000..1000_i64, any::<u64>(), 1..20), place in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let mut bytes = chunk(entries).encode();
-            bytes.truncate(bytes.len() - CHECKSUM);
+            bytes.truncate(content(&bytes).unwrap().len());
             let place = place.index(bytes.len());
             bytes[place] = byte;
             if let Ok(chunk) = Chunk::decode_content(&bytes) {

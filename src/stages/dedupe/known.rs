@@ -1,6 +1,6 @@
 //! The keys of one chunk while it is in memory.
 
-use super::chunk::{Chunk, encode, gcd};
+use super::chunk::{Chunk, common, encode};
 use super::layout::Seen;
 
 /// How many places a grid has at most: more than the hours of the widest chunk.
@@ -107,7 +107,7 @@ impl Grid {
     fn encode(&self) -> Vec<u8> {
         let places: Vec<usize> = self.places().collect();
         let distances = || places.array_windows().map(|[a, b]| (b - a) as u64);
-        let common = distances().fold(0, |all, distance| if all == 1 { 1 } else { gcd(all, distance) });
+        let common = common(distances());
         let first = places.first().map(|place| self.first + (*place as u64 * self.step).cast_signed());
         let distances = distances().map(|distance| if common == 1 { distance } else { distance / common });
         encode(first, common * self.step, distances, self.prints.iter().copied())
@@ -202,7 +202,7 @@ impl Known {
 /// The chunk as a grid, if all its times fit one: its step is the widest that all of them are multiples of.
 fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
     let (earliest, _) = chunk.span()?;
-    let step = chunk.distances().fold(0, |all, distance| if all == 1 { 1 } else { gcd(all, distance) });
+    let step = common(chunk.distances());
     let last = within.width.cast_unsigned().checked_sub(1)?.checked_div(step)?;
     let before = earliest.wrapping_sub(within.start).cast_unsigned() / step;
     if last >= PLACES as u64 || before > last {

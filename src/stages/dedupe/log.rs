@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use pipeline_contract::StageError;
 
-use super::chunk::{CHECKSUM, checksum, take, take_varint, varint};
+use super::bytes::{content, seal, take, take_varint, varint};
 use super::series::damaged;
 use super::width::stored_width;
 use crate::state::{ChunkKey, Store};
@@ -37,7 +37,7 @@ pub(super) struct Part {
 }
 
 pub(super) fn encode<'a>(names: impl ExactSizeIterator<Item = &'a [u8]>, rows: impl ExactSizeIterator<Item = Row>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(16 + names.len() * 24 + rows.len() * ROW + CHECKSUM);
+    let mut bytes = Vec::with_capacity(16 + names.len() * 24 + rows.len() * ROW);
     bytes.push(VERSION);
     varint(names.len() as u64, &mut bytes);
     for name in names {
@@ -49,19 +49,13 @@ pub(super) fn encode<'a>(names: impl ExactSizeIterator<Item = &'a [u8]>, rows: i
         bytes.extend_from_slice(&time.to_le_bytes());
         bytes.extend_from_slice(&print.to_le_bytes());
     }
-    let checksum = checksum(&bytes);
-    bytes.extend_from_slice(&checksum);
-    bytes
+    seal(bytes)
 }
 
 impl Part {
     /// Reads what `encode` wrote, where `named` series were named before; `Err` says what is wrong with anything else.
     fn decode(bytes: &[u8], named: usize) -> Result<Self, &'static str> {
-        let (content, stored) = bytes.split_last_chunk::<CHECKSUM>().ok_or("it is cut off")?;
-        if checksum(content) != *stored {
-            return Err("its checksum does not fit");
-        }
-        Self::decode_content(content, named)
+        Self::decode_content(content(bytes)?, named)
     }
 
     fn decode_content(content: &[u8], named: usize) -> Result<Self, &'static str> {
@@ -132,6 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::stages::dedupe::bytes::content_or_damaged;
 
     fn encoded(part: &Part) -> Vec<u8> {
         encode(part.names.iter().map(Vec::as_slice), part.rows.iter().copied())
@@ -179,13 +174,7 @@ mod tests {
         let made = |draw: &mut Draw| {
             let names: Vec<Vec<u8>> = (0..1 + draw.below(4)).map(|_| draw.bytes(10)).collect();
             let rows = (0..draw.below(20)).map(|_| (draw.below(names.len()) as u32, draw.bits().cast_signed(), draw.bits())).collect();
-            let mut bytes = encoded(&Part { names, rows });
-            bytes.truncate(bytes.len() - CHECKSUM);
-            if draw.once_in(2) {
-                let place = draw.below(bytes.len());
-                bytes[place] = draw.bits().to_le_bytes()[0];
-            }
-            bytes
+            content_or_damaged(draw, encoded(&Part { names, rows }))
         };
         fuzz.run(made, |content| {
             let _ = Part::decode(content, 0);

@@ -6,6 +6,7 @@
 //!
 //! Keys with one timestamp are a series and a time, kept in chunks; all others are rows of a table, which is slower.
 
+mod bytes;
 mod chunk;
 mod held;
 mod key;

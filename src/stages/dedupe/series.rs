@@ -173,7 +173,11 @@ impl Series {
         self.logged.len() * OVERHEAD + self.log.rows * LOGGED_ROW
     }
 
-    /// Brings what the store's log holds into memory.
+    /// Has the chunks in memory have what the store's log holds. After an error nothing is known.
+    fn read_log(&mut self, store: &dyn Store) -> Result<(), StageError> {
+        if self.log.read { Ok(()) } else { self.replay(store).inspect_err(|_| self.forget()) }
+    }
+
     fn replay(&mut self, store: &dyn Store) -> Result<(), StageError> {
         let log = log::read(store)?;
         if !log.rows.is_empty() {
@@ -190,7 +194,6 @@ impl Series {
             place_id(self.slots.len() + wanted.len())?;
             let loaded = self.load(&wanted, width, store)?;
             for (chunk, loaded) in wanted.into_iter().zip(loaded) {
-                self.index.insert(chunk, self.slots.len() as u32);
                 self.add_slot(chunk, loaded);
             }
             for row in &log.rows {
@@ -213,6 +216,8 @@ impl Series {
     }
 
     fn add_slot(&mut self, (series, number): (u32, i64), known: Known) {
+        // Whoever asked for it has seen that there is a number for it.
+        self.index.insert((series, number), self.slots.len() as u32);
         let mut slot = Slot { series, number, known, changed: false, sealed: false, logged: false, used: self.batch, weight: 0 };
         self.clean += slot.weigh();
         self.slots.push(slot);
@@ -298,7 +303,6 @@ impl Series {
             self.slots.push(slot);
         }
         self.added.iter_mut().flatten().for_each(|(series, ..)| *series = moved[*series as usize]);
-        self.log.new.iter_mut().for_each(|series| *series = moved[*series as usize]);
     }
 
     /// Keeps the cache in its bounds: drops what was not used for long, or for longest, down to the half.
@@ -331,9 +335,7 @@ impl Series {
 impl Layout for Series {
     fn locate(&mut self, rows: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
         let times = rows.time.ok_or_else(|| StageError::developer("a series has no time"))?.values();
-        if !self.log.read {
-            self.replay(store).inspect_err(|_| self.forget())?;
-        }
+        self.read_log(store)?;
         let ids = prepared.keys().map(|name| self.series_id(name)).collect::<Result<Vec<_>, _>>()?;
         if ids.is_empty() {
             return Ok(vec![NOWHERE; rows.len]);
@@ -383,7 +385,6 @@ impl Layout for Series {
             for (place, known) in wanted.into_iter().zip(loaded) {
                 self.add_slot(place, known);
             }
-            self.index.extend(coming);
         }
         Ok(places)
     }
@@ -455,18 +456,15 @@ impl Layout for Series {
     }
 
     fn fold(&mut self, store: &dyn Store) -> Result<Vec<ChunkKey>, StageError> {
-        if !self.log.read {
-            // Of a process that was killed, and nothing has come since.
-            self.replay(store).inspect_err(|_| self.forget())?;
-        }
+        // It may be of a process that was killed, and nothing has come since.
+        self.read_log(store)?;
         if self.logged.is_empty() || !self.changed.is_empty() || !self.sealed.is_empty() {
             return Ok(Vec::new());
         }
         let mut slots: Vec<&Slot> = self.logged.iter().map(|place| &self.slots[*place as usize]).collect();
         slots.sort_unstable_by_key(|slot| (&self.names[slot.series as usize], slot.number));
-        let keys = || slots.iter().map(|slot| self.chunk_key(slot.series, slot.number));
-        let folded = keys().collect();
-        if let Err(error) = store.fold_keys(&mut keys().zip(&slots).map(|(key, slot)| (key, slot.known.encode()))) {
+        let folded: Vec<ChunkKey> = slots.iter().map(|slot| self.chunk_key(slot.series, slot.number)).collect();
+        if let Err(error) = store.fold_keys(&mut folded.iter().cloned().zip(slots.iter().map(|slot| slot.known.encode()))) {
             // Nobody knows whether it is.
             self.forget();
             return Err(error);

@@ -42,6 +42,9 @@ pub(super) const SCHEMA: &str = "
 /// What makes the next version of each, from the first on. A new state goes the same way, so that its tables are declared in the same words.
 const MIGRATIONS: [&str; 2] = [KEY_LOG, rejects::SCHEMA];
 
+/// The first version with a log of keys.
+pub(super) const KEY_LOG_SINCE: i64 = 2;
+
 /// Parts of the log of keys, in the order in which epochs added them.
 const KEY_LOG: &str = "CREATE TABLE key_log(part INTEGER PRIMARY KEY, data BLOB NOT NULL);";
 
@@ -211,6 +214,11 @@ fn migrate(connection: &Connection) -> Result<(), Refusal> {
     }
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     Ok(())
+}
+
+/// Has the state what came with this version? Who only reads may meet one that nobody has written to since.
+pub(super) fn is_since(tx: &Transaction<'_>, version: i64) -> rusqlite::Result<bool> {
+    Ok(tx.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get::<_, i64>(0))? >= version)
 }
 
 /// Tables and indexes as they were declared.

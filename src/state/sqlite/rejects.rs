@@ -10,7 +10,7 @@ mod tests;
 use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 
-use super::{EpochCommit, RejectHash};
+use super::{EpochCommit, RejectHash, open};
 
 /// Adds runs to a state of the first version; those that were replayed are found without going over all rows.
 pub(super) const SCHEMA: &str = "
@@ -19,7 +19,7 @@ pub(super) const SCHEMA: &str = "
     CREATE INDEX reject_replayed ON reject(hash) WHERE replayed;
 ";
 
-/// The first version that has runs: who only reads may meet a state that nobody has written to since.
+/// The first version that has runs.
 const SINCE: i64 = 3;
 
 /// So many are a run; fewer are rows.
@@ -182,7 +182,7 @@ fn place(run: i64, hash: RejectHash) -> i64 {
 
 /// All runs, the smallest first.
 fn runs(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Run>> {
-    if tx.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get::<_, i64>(0))? < SINCE {
+    if !open::is_since(tx, SINCE)? {
         return Ok(Vec::new());
     }
     let mut select = tx.prepare_cached("SELECT run, hashes FROM reject_run ORDER BY hashes, run")?;
