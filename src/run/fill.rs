@@ -55,7 +55,7 @@ impl Fill {
     /// When they cannot be stored. What was committed before stays; call [`Fill::end`] all the same.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<(), StageError> {
         let read = batch.num_rows() as u64;
-        let chunk = Chunk { batch, rejects: Default::default(), read, filtered: 0, position: None, prepared: None };
+        let chunk = Chunk::of(batch, read);
         let item = Passed { split: 0, chunks: vec![chunk], complete: false, replays: None };
         self.writer.pass(item).await.map_err(|lost| {
             lost.into_iter().map(|(_, error)| error).next().unwrap_or_else(|| StageError::developer("rows were lost without an error"))

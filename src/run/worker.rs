@@ -5,13 +5,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
+use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Split, StageError, Transform, TransformRun};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::rejects::Rejects;
+use crate::stages::columns;
 use crate::stages::dedupe::{DedupePlan, Prepared};
-use crate::stages::validate::Validator;
+use crate::stages::validate::{Parted, Validator};
 
 /// How often a split is opened at most: once, and once more.
 const ATTEMPTS: u32 = 2;
@@ -34,6 +36,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
     pub(crate) batch: RecordBatch,
+    /// The rows that `validate` did not reject, where it did some. (Dedupe leaves out others: rows are copied once for both.)
+    pub(crate) kept: Option<BooleanArray>,
     pub(crate) rejects: Rejects,
     /// Rows that the source brought, rejects included.
     pub(crate) read: u64,
@@ -46,9 +50,22 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// Rows of which nothing was rejected, out of so many.
+    pub(crate) fn of(batch: RecordBatch, read: u64) -> Self {
+        Self { batch, kept: None, rejects: Rejects::default(), read, filtered: 0, position: None, prepared: None }
+    }
+
     /// About how many bytes of memory it takes.
     pub(crate) fn memory(&self) -> usize {
         self.batch.get_array_memory_size() + self.rejects.memory()
+    }
+
+    /// Leaves the rejected rows out of the batch.
+    fn take_out(&mut self) -> Result<(), StageError> {
+        if let Some(kept) = self.kept.take() {
+            self.batch = columns::keep(&self.batch, &kept)?;
+        }
+        Ok(())
     }
 }
 
@@ -80,7 +97,10 @@ pub(crate) struct Route {
 impl Route {
     /// Does for rows and rejects what needs no knowledge of others, before their turn has come.
     fn prepare(&self, chunk: &mut Chunk, run: &RunContext, split: &Split) -> Result<(), StageError> {
-        chunk.prepared = self.dedupe.as_ref().map(|plan| plan.prepare(&chunk.batch)).transpose()?;
+        match &self.dedupe {
+            Some(plan) => chunk.prepared = Some(plan.prepare(&chunk.batch, chunk.kept.as_ref())?),
+            None => chunk.take_out()?,
+        }
         if self.keeps_rejects {
             chunk.rejects.keep_lines(&run.run_id, &split.id);
         } else {
@@ -290,7 +310,7 @@ impl Stages {
 
     fn apply(&mut self, batch: RecordBatch, rejects: Vec<Reject>) -> Result<Chunk, StageError> {
         let read = count(batch.num_rows() + rejects.len());
-        let mut chunk = Chunk { batch, rejects: Rejects::of("source", rejects), read, filtered: 0, position: None, prepared: None };
+        let mut chunk = Chunk { rejects: Rejects::of("source", rejects), ..Chunk::of(batch, read) };
         self.apply_from(0, &mut chunk)?;
         Ok(chunk)
     }
@@ -305,9 +325,8 @@ impl Stages {
             chunk.rejects.add(&format!("transforms.{place}"), applied.rejects);
         }
         if let Some(validator) = &self.validator {
-            let parted = validator.part(&chunk.batch)?;
-            chunk.batch = parted.batch;
-            if let Some(rejected) = parted.rejected {
+            if let Some(Parted { kept, rejected }) = validator.part(&chunk.batch)? {
+                chunk.kept = Some(kept);
                 chunk.rejects.add_rows("validate", rejected);
             }
         }
@@ -319,15 +338,9 @@ impl Stages {
         let mut held: Option<Chunk> = None;
         for place in 0..self.transforms.len() {
             let Some(last) = self.transforms.get_mut(place).map(|t| t.finish()).transpose()?.flatten() else { continue };
-            let mut chunk = Chunk {
-                batch: last.batch,
-                rejects: Rejects::of(&format!("transforms.{place}"), last.rejects),
-                read: 0,
-                filtered: 0,
-                position: None,
-                prepared: None,
-            };
+            let mut chunk = Chunk { rejects: Rejects::of(&format!("transforms.{place}"), last.rejects), ..Chunk::of(last.batch, 0) };
             self.apply_from(place + 1, &mut chunk)?;
+            chunk.take_out()?;
             held = Some(match held {
                 None => chunk,
                 Some(mut before) => {
@@ -355,8 +368,9 @@ pub(crate) fn replay(route: &Route, split: &Split, stage: &str, batch: RecordBat
         None => stages.transforms.len(),
     };
     let read = count(batch.num_rows());
-    let mut chunk = Chunk { batch, rejects: Rejects::default(), read, filtered: 0, position: None, prepared: None };
+    let mut chunk = Chunk::of(batch, read);
     stages.apply_from(first, &mut chunk)?;
+    chunk.take_out()?;
     if let Some(last) = stages.finish()? {
         return Err(StageError::developer(format!("a transform held {} rows back; rows cannot be replayed through it", last.batch.num_rows())));
     }

@@ -1,6 +1,6 @@
 //! The stages that are the engine's own: transforms that everybody needs, validation, dedupe.
 
-mod columns;
+pub(crate) mod columns;
 pub mod dedupe;
 mod expression;
 pub(crate) mod rejected;

@@ -75,14 +75,28 @@ fn on_disk(path: &str, bytes: &[u8]) -> RunContext {
     run_context(ports)
 }
 
+/// Is the line that a reject names the one whose text it has?
+fn is_where_it_says(reject: &Reject, lines: &[&[u8]]) {
+    let text = reject.row["text"].as_str().unwrap();
+    let line = lines[reject.row["line"].as_u64().unwrap() as usize - 1];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let is_plain = line.iter().all(|byte| (b' '..=b'~').contains(byte)) && line.len() < 1000;
+    assert!(!is_plain || text.split(['\r', '\n']).next().unwrap().as_bytes() == line, "{text:?} is not {:?}", String::from_utf8_lossy(line));
+}
+
 /// Reads a file with blocks of each size, from its begin and from a place within it; answers what it brings, of all splits.
 pub(crate) fn agreed(toml: &str, path: &str, bytes: &[u8], blocks: &[usize], place: Option<usize>) -> Brought {
     let run = on_disk(path, bytes);
     let one_by_one = source(toml, 0);
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let mut all = Brought::default();
     for part in now(one_by_one.splits(&run)).unwrap() {
+        // A part counts from the line that goes on over its border.
+        let border = |nth: usize| part.data["part"][nth].as_u64().map(|border| border.saturating_sub(1) as usize);
+        let base = border(0).unwrap_or_default();
+        let place = place.map(|place| place.clamp(base, border(1).unwrap_or(bytes.len())));
         let place = place.filter(|place| *place <= bytes.len()).map(|place| {
-            let line = bytes[..place].iter().filter(|byte| **byte == b'\n').count();
+            let line = bytes[base..place].iter().filter(|byte| **byte == b'\n').count();
             Position(json!({ "offset": place, "line": line }))
         });
         for resume in [None].into_iter().chain(place.map(Some)) {
@@ -96,6 +110,7 @@ pub(crate) fn agreed(toml: &str, path: &str, bytes: &[u8], blocks: &[usize], pla
                 );
             }
             if resume.is_none() {
+                expected.reads.iter().flat_map(|read| &read.1).for_each(|reject| is_where_it_says(reject, &lines));
                 all.reads.extend(expected.reads);
                 all.error = all.error.or(expected.error);
             }

@@ -8,6 +8,7 @@ mod agree;
 mod cell;
 mod columns;
 mod config;
+mod counted;
 mod csv;
 mod digits;
 mod find;

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::cell::shown;
 use crate::columns::Cells;
 use crate::config::{Compression, Dialect, Format, Wanted};
+use crate::counted::Counted;
 use crate::csv::{Block, CsvRows, Field, Scan, scan};
 use crate::input::plain;
 use crate::jsonl::JsonRows;
@@ -90,6 +91,8 @@ pub(crate) struct FileReader {
     end: Option<u64>,
     /// The lines before this part, once they were counted.
     before: Option<u64>,
+    /// What is known of the lines of a file that was cut into parts.
+    counted: Option<Counted>,
     failed: Option<StageError>,
     done: bool,
 }
@@ -115,7 +118,7 @@ impl FileReader {
             }
             None if start > 0 => {
                 // The line that goes on over the border is the part's before.
-                lines = opened.lines(start - 1)?;
+                lines = opened.lines(opened.base())?;
                 lines.skip_line().map_err(fail)?;
             }
             None => {}
@@ -123,7 +126,8 @@ impl FileReader {
         let batch = Batch { columns: checked.columns.iter().map(|column| Cells::new(&column.ty)).collect(), rows: 0 };
         let end = opened.part.map(|(_, end)| end);
         let before = (start == 0).then_some(0);
-        Ok(Self { shared, opened, lines, parser, batch, rejects: Vec::new(), end, before, failed: None, done: false })
+        let counted = opened.part.map(|_| shared.counted(&opened));
+        Ok(Self { shared, opened, lines, parser, batch, rejects: Vec::new(), end, before, counted, failed: None, done: false })
     }
 
     fn next(&mut self) -> Result<Option<Read>, StageError> {
@@ -243,7 +247,7 @@ impl FileReader {
     fn reject(&mut self, record: Range<usize>, lines: u64, fault: Fault) -> Result<(), StageError> {
         let before = match self.before {
             Some(before) => before,
-            None => *self.before.insert(self.shared.lines_before(&self.opened)?),
+            None => *self.before.insert(self.opened.lines_before(&self.counted.get_or_insert_default().clone())?),
         };
         let line = before + self.lines.line + lines + 1;
         let data = self.lines.data();
@@ -258,7 +262,21 @@ impl FileReader {
         Ok(())
     }
 
+    /// Tells the readers of later parts which lines they need not count.
+    fn tell(&self) {
+        let (Some(counted), Some(end)) = (&self.counted, self.end) else { return };
+        let (from, to, lines) = (self.opened.base(), self.lines.offset, self.lines.line);
+        match end.checked_sub(1) {
+            // Nothing comes behind, and the last line need not have an end.
+            _ if to >= self.opened.len => {}
+            // With the line that goes on over the border the next part begins.
+            Some(border) if to > border => counted.passed(from, border, lines.saturating_sub(1), true),
+            _ => counted.passed(from, to, lines, false),
+        }
+    }
+
     fn finish(&mut self) -> Result<Read, StageError> {
+        self.tell();
         let checked = &self.shared.checked;
         let rows = std::mem::take(&mut self.batch.rows);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(checked.columns.len() + 1);

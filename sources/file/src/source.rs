@@ -14,6 +14,7 @@ use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Checked, Compression, Format};
+use crate::counted::Counted;
 use crate::reader::{FileReader, Place};
 
 /// As many bytes of a file's begin as tell it from another.
@@ -22,8 +23,8 @@ const HEAD: u64 = 4096;
 /// What the source and its readers have in common.
 pub(crate) struct Shared {
     pub(crate) checked: Checked,
-    /// For each file that was cut into parts, the lines before an offset, as far as they were counted.
-    counted: Mutex<BTreeMap<Contents, BTreeMap<u64, u64>>>,
+    /// For each file that was cut into parts, the line ends that were counted.
+    counted: Mutex<BTreeMap<Contents, Counted>>,
 }
 
 /// A file's path, length and hash of its begin.
@@ -134,30 +135,39 @@ impl Shared {
         Ok(files)
     }
 
-    /// How many line ends stand before the line with which a part begins to count. Counted only when a reject wants to know, and once.
-    pub(crate) fn lines_before(&self, opened: &Opened) -> Result<u64, StageError> {
-        let end = opened.part.map_or(0, |(start, _)| start.saturating_sub(1));
+    /// What is known of the lines of a file.
+    pub(crate) fn counted(&self, opened: &Opened) -> Counted {
         let mut all = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = all.entry((opened.path.clone(), opened.len, opened.head.clone())).or_default();
-        let (from, mut lines) = counted.range(..=end).next_back().map_or((0, 0), |(offset, lines)| (*offset, *lines));
-        let mut bytes = opened.lines(from)?;
-        while bytes.offset < end {
-            let some = usize::try_from(end - bytes.offset).unwrap_or(usize::MAX).min(bytes.data().len());
-            lines += memchr::memchr_iter(b'\n', &bytes.data()[..some]).count() as u64;
-            bytes.take(some, 0);
-            if some == 0 {
-                if bytes.is_whole() {
-                    break;
-                }
-                bytes.fill().map_err(|error| opened.error("read", &error))?;
-            }
-        }
-        counted.insert(end, lines);
-        Ok(lines)
+        all.entry((opened.path.clone(), opened.len, opened.head.clone())).or_default().clone()
     }
 }
 
 impl Opened {
+    /// The offset from which on a part counts its lines: the line that goes on over the border, or ends there, is the first.
+    pub(crate) fn base(&self) -> u64 {
+        self.part.map_or(0, |(start, _)| start.saturating_sub(1))
+    }
+
+    /// How many line ends stand before the line with which a part begins to count. Counted only when a reject wants to know.
+    pub(crate) fn lines_before(&self, counted: &Counted) -> Result<u64, StageError> {
+        counted.before(self.base(), |from, to| {
+            let mut bytes = self.lines(from)?;
+            let mut lines = 0;
+            while bytes.offset < to {
+                let some = usize::try_from(to - bytes.offset).unwrap_or(usize::MAX).min(bytes.data().len());
+                lines += memchr::memchr_iter(b'\n', &bytes.data()[..some]).count() as u64;
+                bytes.take(some, 0);
+                if some == 0 {
+                    if bytes.is_whole() {
+                        break;
+                    }
+                    bytes.fill().map_err(|error| self.error("read", &error))?;
+                }
+            }
+            Ok(lines)
+        })
+    }
+
     /// The end was reached: is it the one that was seen when the run began?
     pub(crate) fn ended(&self, shared: &Shared, offset: u64) -> Result<(), StageError> {
         if shared.compression(&self.path) == Compression::None && offset < self.len {

@@ -142,32 +142,45 @@ fn canonical(value: f64) -> u64 {
 /// So many numbers of a row at most are put together without a buffer that grows.
 const NUMBERS: usize = 12;
 
-/// The bytes of the fingerprint of a row that has nothing but numbers, and no null; `None` of another.
-#[inline]
-fn numbers<'a>(columns: &[Column<'_>], row: usize, into: &'a mut [u8; 9 * NUMBERS]) -> Option<&'a [u8]> {
-    let (parts, _) = into.as_chunks_mut::<9>();
-    for (part, column) in parts.get_mut(..columns.len())?.iter_mut().zip(columns) {
-        let Column::Float(column) = column else { return None };
-        if column.is_null(row) {
-            return None;
-        }
-        part[0] = FLOAT;
-        part[1..].copy_from_slice(&canonical(column.value(row)).to_be_bytes());
-    }
-    into.get(..9 * columns.len())
+/// Columns as they are asked for the fingerprints of their rows.
+pub(super) enum Others<'a> {
+    /// Nothing but numbers, and no null.
+    Numbers(Vec<&'a [f64]>),
+    Any(Vec<Column<'a>>),
 }
 
-/// The fingerprint of a row's other columns; `buffer` is room to work in.
-#[inline]
-pub(super) fn fingerprint(columns: &[Column<'_>], row: usize, buffer: &mut Vec<u8>) -> u64 {
-    if let Some(bytes) = numbers(columns, row, &mut [0; 9 * NUMBERS]) {
-        return xxhash_rust::xxh3::xxh3_64(bytes);
+impl<'a> Others<'a> {
+    pub(super) fn of(columns: Vec<Column<'a>>) -> Self {
+        let numbers = columns.iter().map(|column| match column {
+            Column::Float(column) if column.null_count() == 0 => Some(&column.values()[..]),
+            _ => None,
+        });
+        match numbers.collect() {
+            Some(numbers) if columns.len() <= NUMBERS => Self::Numbers(numbers),
+            _ => Self::Any(columns),
+        }
     }
-    buffer.clear();
-    for column in columns {
-        column.print(row, buffer);
+
+    /// The fingerprint of a row; `buffer` is room to work in.
+    #[inline]
+    pub(super) fn fingerprint(&self, row: usize, buffer: &mut Vec<u8>) -> u64 {
+        match self {
+            Self::Numbers(columns) => {
+                let mut bytes = [FLOAT; 9 * NUMBERS];
+                for (part, column) in bytes.as_chunks_mut::<9>().0.iter_mut().zip(columns) {
+                    part[1..].copy_from_slice(&canonical(column[row]).to_be_bytes());
+                }
+                xxhash_rust::xxh3::xxh3_64(&bytes[..9 * columns.len()])
+            }
+            Self::Any(columns) => {
+                buffer.clear();
+                for column in columns {
+                    column.print(row, buffer);
+                }
+                xxhash_rust::xxh3::xxh3_64(buffer)
+            }
+        }
     }
-    xxhash_rust::xxh3::xxh3_64(buffer)
 }
 
 #[cfg(test)]
@@ -217,11 +230,27 @@ mod tests {
     #[test]
     fn fingerprints_never_change() {
         let batch = batch();
-        let columns = columns(&batch);
+        let others = Others::of(columns(&batch));
         let mut buffer = Vec::new();
-        let prints: Vec<u64> = (0..4).map(|row| fingerprint(&columns, row, &mut buffer)).collect();
+        let prints: Vec<u64> = (0..4).map(|row| others.fingerprint(row, &mut buffer)).collect();
         assert_eq!(prints, [0x5f6d_2b73_c7ed_b34e, 0xe864_e589_3a27_3242, 0x6152_7a2f_71a9_4323, 0xe864_e589_3a27_3242]);
-        assert_eq!(fingerprint(&[], 0, &mut buffer), 0x2d06_8005_38d3_94c2);
+        assert_eq!(Others::of(Vec::new()).fingerprint(0, &mut buffer), 0x2d06_8005_38d3_94c2);
+    }
+
+    #[test]
+    fn numbers_have_the_fingerprint_that_they_have_among_others() {
+        let mut buffer = Vec::new();
+        for many in [1, 2, 5, NUMBERS, NUMBERS + 1] {
+            let arrays: Vec<Float64Array> = (0..many).map(|n| Float64Array::from(vec![-0.0, 1.5 + n as f64, -f64::NAN, f64::MIN])).collect();
+            let columns = || arrays.iter().map(Column::Float).collect::<Vec<_>>();
+            let others = Others::of(columns());
+            assert_eq!(matches!(others, Others::Numbers(_)), many <= NUMBERS);
+            for row in 0..4 {
+                assert_eq!(others.fingerprint(row, &mut buffer), Others::Any(columns()).fingerprint(row, &mut buffer), "{many} columns, row {row}");
+            }
+        }
+        // One with nulls is as the others are.
+        assert!(matches!(Others::of(vec![Column::Float(&Float64Array::from(vec![Some(1.0), None]))]), Others::Any(_)));
     }
 
     #[test]

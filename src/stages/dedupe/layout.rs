@@ -1,12 +1,12 @@
 //! What the two layouts of keys have in common.
 
 use arrow::RecordBatch;
-use arrow::array::TimestampMicrosecondArray;
+use arrow::array::{StringArray, TimestampMicrosecondArray};
 use arrow::buffer::NullBuffer;
 use pipeline_contract::{StageError, arrow};
 
 use super::Plan;
-use super::key::{Column, fingerprint};
+use super::key::{Column, Others};
 use super::prepared::Prepared;
 use crate::state::{ChunkKey, DedupeChanges, Store};
 
@@ -83,13 +83,14 @@ pub(super) struct Rows<'a> {
     pub(super) key: Vec<Column<'a>>,
     /// The time of a series.
     pub(super) time: Option<&'a TimestampMicrosecondArray>,
-    others: Vec<Column<'a>>,
+    others: Others<'a>,
     nulls: Option<NullBuffer>,
 }
 
 impl<'a> Rows<'a> {
     pub(super) fn of(plan: &Plan, batch: &'a RecordBatch) -> Result<Self, StageError> {
-        let mut rows = Self { len: batch.num_rows(), key: Vec::new(), time: None, others: Vec::new(), nulls: None };
+        let others = plan.others.iter().map(|column| Column::of(batch, column.place, column.ty)).collect::<Result<_, _>>()?;
+        let mut rows = Self { len: batch.num_rows(), key: Vec::new(), time: None, others: Others::of(others), nulls: None };
         for column in &plan.keys {
             let typed = Column::of(batch, column.place, column.ty)?;
             rows.nulls = NullBuffer::union(rows.nulls.as_ref(), typed.nulls());
@@ -98,7 +99,6 @@ impl<'a> Rows<'a> {
                 _ => rows.key.push(typed),
             }
         }
-        rows.others = plan.others.iter().map(|column| Column::of(batch, column.place, column.ty)).collect::<Result<_, _>>()?;
         Ok(rows)
     }
 
@@ -106,6 +106,11 @@ impl<'a> Rows<'a> {
     #[inline]
     pub(super) fn lacks_key(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    /// The column of the key, without the time of a series, where it is one of texts.
+    pub(super) fn only_text(&self) -> Option<&'a StringArray> {
+        if let [Column::Text(texts)] = self.key[..] { Some(texts) } else { None }
     }
 
     /// The row's key as bytes, without the time of a series.
@@ -119,6 +124,6 @@ impl<'a> Rows<'a> {
 
     #[inline]
     pub(super) fn fingerprint(&self, row: usize, buffer: &mut Vec<u8>) -> u64 {
-        fingerprint(&self.others, row, buffer)
+        self.others.fingerprint(row, buffer)
     }
 }

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::held::{series, times};
 use self::keyed::Keyed;
-use self::layout::{Layout, Place, Rows, Seen};
+use self::layout::{Layout, NOWHERE, Place, Rows, Seen};
 pub use self::log::logged_times;
 pub(crate) use self::prepared::Prepared;
 use self::series::Series;
@@ -100,12 +100,13 @@ impl DedupePlan {
         self.0.series_time
     }
 
-    /// Does for a batch what needs no knowledge of other rows, so that another thread may do it than the one that [`Deduper::apply`]s it.
+    /// Does for a batch what needs no knowledge of other rows, so that another thread may do it than the one that [`Deduper::apply`]s it. Rows
+    /// that are not among those `kept` are left out then.
     ///
     /// # Errors
     /// When the batch has not the planned columns.
-    pub(crate) fn prepare(&self, batch: &RecordBatch) -> Result<Prepared, StageError> {
-        Prepared::of(&Rows::of(&self.0, batch)?)
+    pub(crate) fn prepare(&self, batch: &RecordBatch, kept: Option<&BooleanArray>) -> Result<Prepared, StageError> {
+        Prepared::of(&Rows::of(&self.0, batch)?, kept)
     }
 
     /// What becomes of a conflict.
@@ -179,7 +180,7 @@ impl Deduper {
     /// # Errors
     /// When the store cannot be read, or what it holds is damaged. Nothing of the batch is known then.
     pub fn apply(&mut self, batch: &RecordBatch) -> Result<Deduped, StageError> {
-        let prepared = self.plan.prepare(batch)?;
+        let prepared = self.plan.prepare(batch, None)?;
         self.apply_prepared(batch, &prepared)
     }
 
@@ -281,8 +282,10 @@ fn apply(plan: &Plan, layout: &mut impl Layout, store: &dyn Store, batch: &Recor
         if row % LOOK_AHEAD == 0 {
             layout.look_ahead(&places[row..rows.len.min(row + LOOK_AHEAD)]);
         }
-        if rows.lacks_key(row) {
-            rejects.push(without_key(plan, batch, row));
+        if place == NOWHERE {
+            if rows.lacks_key(row) && !prepared.is_left_out(row) {
+                rejects.push(without_key(plan, batch, row));
+            }
             fates[row] = Fate::Dropped;
             continue;
         }

@@ -34,6 +34,9 @@ const SCATTERED: usize = 32;
 /// ... and worth a part of the log when there are as many. (What is tested by the engine's own tests goes by the log much sooner.)
 const FEW: usize = if cfg!(test) { 4 } else { 5_000 };
 
+/// So many keys tell whether those of an epoch are scattered: twice as many for each chunk, and no more are listed for the log.
+const ENOUGH: usize = if cfg!(test) { 64 } else { 1 << 16 };
+
 /// The keys of an epoch are not listed for the log beyond this, where there is none yet: it is no epoch then, but all that somebody has.
 const MANY: usize = 4 << 20;
 
@@ -414,7 +417,8 @@ impl Layout for Series {
     }
 
     fn settle(&mut self) {
-        if !self.is_logged() && self.added.as_ref().is_some_and(|added| added.len() > MANY) {
+        let is_dense = |rows: usize| rows > MANY || (rows > ENOUGH && rows > 2 * SCATTERED * self.changed.len());
+        if !self.is_logged() && self.added.as_ref().is_some_and(|added| is_dense(added.len())) {
             self.added = None;
         }
         self.trim();
@@ -481,12 +485,13 @@ impl Layout for Series {
     }
 
     fn seal(&mut self) {
-        let added = self.added.replace(Vec::new()).unwrap_or_default();
+        let added = self.added.get_or_insert_default();
         self.log.new.clear();
         self.log.added = std::mem::take(&mut self.log.adding);
         if self.log.added {
             self.log.rows += added.len();
         }
+        added.clear();
         self.sealed = std::mem::take(&mut self.changed);
         for place in &self.sealed {
             let slot = &mut self.slots[*place as usize];

@@ -38,12 +38,12 @@ pub struct Validator {
     names: Arc<[String]>,
 }
 
-/// A batch of which the rows that break a rule were taken out.
+/// Which rows of a batch break a rule.
 pub(crate) struct Parted {
-    /// The rows that keep every rule.
-    pub(crate) batch: RecordBatch,
-    /// The others, as rows of the batch before; `None` when there are none.
-    pub(crate) rejected: Option<RejectedRows>,
+    /// Those that keep every rule are marked, one mark a row.
+    pub(crate) kept: BooleanArray,
+    /// The others, as rows of the batch.
+    pub(crate) rejected: RejectedRows,
 }
 
 /// One reason to reject a row.
@@ -158,12 +158,14 @@ impl Validator {
     /// # Errors
     /// When the batch does not have the planned schema.
     pub fn apply(&self, batch: &RecordBatch) -> Result<Applied, StageError> {
-        let Parted { batch, rejected } = self.part(batch)?;
-        Ok(Applied { batch, rejects: rejected.iter().flat_map(RejectedRows::rejects).collect() })
+        Ok(match self.part(batch)? {
+            Some(Parted { kept, rejected }) => Applied { batch: keep(batch, &kept)?, rejects: rejected.rejects().collect() },
+            None => Applied { batch: batch.clone(), rejects: Vec::new() },
+        })
     }
 
-    /// The same, without taking the rejected rows apart.
-    pub(crate) fn part(&self, batch: &RecordBatch) -> Result<Parted, StageError> {
+    /// The same, without copying rows: `None` where all keep every rule.
+    pub(crate) fn part(&self, batch: &RecordBatch) -> Result<Option<Parted>, StageError> {
         if !same_columns(&self.schema, batch.schema_ref()) {
             let message = format!("a validation planned for {} was given {}", self.schema, batch.schema_ref());
             return Err(StageError::developer(message));
@@ -173,7 +175,7 @@ impl Validator {
             broken.extend(check.broken(batch)?.into_iter().map(|broken| (place, broken)));
         }
         if broken.is_empty() {
-            return Ok(Parted { batch: batch.clone(), rejected: None });
+            return Ok(None);
         }
         // Of the rules that a row breaks the first one stays the first.
         broken.sort_by_key(|(_, broken)| broken.row);
@@ -187,6 +189,6 @@ impl Validator {
                 rejected.push(broken.row, *place, |out| check.message(batch, broken, out))?;
             }
         }
-        Ok(Parted { batch: keep(batch, &BooleanArray::from(good))?, rejected: Some(rejected) })
+        Ok(Some(Parted { kept: BooleanArray::from(good), rejected }))
     }
 }
