@@ -311,7 +311,7 @@ impl EpochWriter {
 
     /// Passes rows on. On an error these rows have left no trace, and all that was passed on before is as it was; unless that could not be
     /// written anew: then `Err` also names the splits that were lost with it.
-    pub(crate) async fn pass(&mut self, item: Passed) -> Result<Counts, Vec<(usize, StageError)>> {
+    pub(crate) async fn pass(&mut self, mut item: Passed) -> Result<Counts, Vec<(usize, StageError)>> {
         if let Some(error) = &self.poisoned {
             return Err(vec![(item.split, error.clone())]);
         }
@@ -322,6 +322,8 @@ impl EpochWriter {
             Ok(outcome) => {
                 let rows = outcome.rows;
                 self.grow(&item, outcome);
+                // Should they be passed on again, it is looked at anew: that is seldom, and they are many.
+                item.chunks.iter_mut().for_each(|chunk| chunk.prepared = None);
                 self.passed.push(item);
                 Ok(rows)
             }
@@ -443,7 +445,7 @@ impl EpochWriter {
             };
             let deduped = match &chunk.prepared {
                 Some(prepared) => deduper.apply_prepared(&chunk.batch, prepared)?,
-                None => deduper.apply(&chunk.batch)?,
+                None => deduper.apply_kept(&chunk.batch, chunk.kept.as_ref())?,
             };
             outcome.rows.duplicates += deduped.duplicates;
             outcome.rows.conflicts += deduped.conflicts;

@@ -211,7 +211,9 @@ fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
         return None;
     }
     let first = earliest.checked_sub_unsigned(before * step)?;
-    let prints = Vec::with_capacity(chunk.len() + 1);
+    // To few there are many to come, and the allocator has room for a power of two; what is loaded may be all there is.
+    let room = chunk.len() + 1;
+    let prints = Vec::with_capacity(if room <= 64 { room.next_power_of_two() } else { room });
     let mut grid = Grid { first, step, prints, before: [0; PLACES / 64], taken: [0; PLACES / 64] };
     for (time, print) in chunk.iter() {
         let place = grid.place(time)?;

@@ -14,6 +14,7 @@ mod keyed;
 mod known;
 mod layout;
 mod log;
+mod names;
 mod prepared;
 mod series;
 #[cfg(test)]
@@ -180,7 +181,12 @@ impl Deduper {
     /// # Errors
     /// When the store cannot be read, or what it holds is damaged. Nothing of the batch is known then.
     pub fn apply(&mut self, batch: &RecordBatch) -> Result<Deduped, StageError> {
-        let prepared = self.plan.prepare(batch, None)?;
+        self.apply_kept(batch, None)
+    }
+
+    /// As [`Deduper::apply`], for those rows of the batch that are marked.
+    pub(crate) fn apply_kept(&mut self, batch: &RecordBatch, kept: Option<&BooleanArray>) -> Result<Deduped, StageError> {
+        let prepared = self.plan.prepare(batch, kept)?;
         self.apply_prepared(batch, &prepared)
     }
 

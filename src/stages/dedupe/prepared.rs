@@ -5,6 +5,7 @@ use pipeline_contract::arrow::array::{BooleanArray, StringArray};
 
 use super::keyed::place_id;
 use super::layout::{NOWHERE, Rows};
+use super::names::{Short, ShortNames};
 
 /// The key (without the time of a series) and the fingerprint of every row of a batch.
 #[derive(Clone, Debug, Default)]
@@ -68,10 +69,7 @@ impl Prepared {
     /// As [`Prepared::find_keys`], where the key is one text: most are short, and compared as a few words instead of byte by byte.
     fn find_texts(&mut self, rows: &Rows<'_>, texts: &StringArray, is_there: impl Fn(usize) -> bool) -> Result<(), StageError> {
         let hasher = foldhash::fast::RandomState::default();
-        let (seed, other) = (std::hash::BuildHasher::hash_one(&hasher, 0), std::hash::BuildHasher::hash_one(&hasher, 1));
-        let hash = |short: &Short| short.hash(seed, other);
-        let mut long_ones: hashbrown::HashTable<u32> = hashbrown::HashTable::new();
-        let mut short_ones: hashbrown::HashTable<(Short, u32)> = hashbrown::HashTable::new();
+        let (mut short_ones, mut long_ones) = (ShortNames::default(), hashbrown::HashTable::new());
         let mut key = Vec::new();
         let (data, offsets) = (texts.value_data(), texts.value_offsets());
         for (row, span) in offsets.array_windows::<2>().enumerate() {
@@ -81,12 +79,12 @@ impl Prepared {
             }
             // They count up from 0, and end where the data does.
             let [start, end] = span.map(|offset| offset as usize);
-            let id = match Short::of(data, start, end) {
-                Some(short) => match short_ones.find(hash(&short), |(known, _)| *known == short) {
-                    Some((_, id)) => *id,
+            let id = match Short::of(data.get(start..).unwrap_or_default(), end.wrapping_sub(start)) {
+                Some(short) => match short_ones.get(&short) {
+                    Some(id) => id,
                     None => {
                         let id = place_id(self.ends.len())?;
-                        short_ones.insert_unique(hash(&short), (short, id), |(known, _)| hash(known));
+                        short_ones.insert(short, id);
                         rows.key_bytes(row, &mut key);
                         self.bytes.extend_from_slice(&key);
                         self.ends.push(self.bytes.len());
@@ -105,7 +103,13 @@ impl Prepared {
 
     /// The keys, each once.
     pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.ends.len() as u32).filter_map(|id| nth(&self.bytes, &self.ends, id))
+        self.wide_keys().filter_map(|(rest, len)| rest.get(..len))
+    }
+
+    /// Each of the keys with what stands behind it, and its length.
+    pub(super) fn wide_keys(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).filter_map(|(start, end)| Some((self.bytes.get(*start..)?, end - start)))
     }
 
     /// For each row the number of its key; that of [`NOWHERE`] where the key lacks a part, or the row was left out.
@@ -129,51 +133,6 @@ fn nth<'a>(bytes: &'a [u8], ends: &[usize], id: u32) -> Option<&'a [u8]> {
     let id = id as usize;
     let start = if id == 0 { 0 } else { *ends.get(id - 1)? };
     bytes.get(start..*ends.get(id)?)
-}
-
-/// The bytes of a text that has at most 24 of them, zeros behind, and its length.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Short([u64; 4]);
-
-impl Short {
-    const LONGEST: usize = 24;
-
-    #[inline]
-    fn of(data: &[u8], start: usize, end: usize) -> Option<Self> {
-        let len = end.wrapping_sub(start);
-        if len > Self::LONGEST {
-            return None;
-        }
-        let rest = data.get(start..)?;
-        let bytes = match rest.first_chunk::<{ Self::LONGEST }>() {
-            // What stands behind it is read, too, and left out: of a known length, it takes no call.
-            Some(bytes) => *bytes,
-            None => {
-                let mut bytes = [0; Self::LONGEST];
-                bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-                bytes
-            }
-        };
-        let mut words = [0, 0, 0, len as u64];
-        for (place, (word, bytes)) in words.iter_mut().zip(bytes.as_chunks::<8>().0).enumerate() {
-            let its = len.saturating_sub(8 * place).min(8);
-            // (A shift by 64 is none.)
-            let mask = if its == 8 { u64::MAX } else { (1 << (8 * its)) - 1 };
-            *word = u64::from_le_bytes(*bytes) & mask;
-        }
-        Some(Self(words))
-    }
-
-    /// By products of secret numbers, as `foldhash` does it.
-    #[inline]
-    fn hash(&self, seed: u64, other: u64) -> u64 {
-        let fold = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
-            product as u64 ^ (product >> 64) as u64
-        };
-        let [first, second, third, len] = self.0;
-        fold(fold(first ^ seed, second ^ other) ^ len, third ^ seed.rotate_left(32) ^ other)
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::keyed::place_id;
 use super::known::{Known, Stretch};
 use super::layout::{Layout, NOWHERE, Place, Rows, Seen};
 use super::log;
+use super::names::Names;
 use super::prepared::Prepared;
 use super::width::{WIDTH, fitting_width, stored_width};
 use crate::state::{ChunkKey, DedupeChanges, Store};
@@ -39,9 +40,6 @@ const ENOUGH: usize = if cfg!(test) { 64 } else { 1 << 16 };
 
 /// The keys of an epoch are not listed for the log beyond this, where there is none yet: it is no epoch then, but all that somebody has.
 const MANY: usize = 4 << 20;
-
-/// A row of the log takes about so many bytes in its chunk in memory.
-const LOGGED_ROW: usize = 24;
 
 /// A loaded chunk: on lines of the processor's cache that are its own.
 #[repr(align(64))]
@@ -103,7 +101,7 @@ pub(super) struct Series {
     /// The width of a chunk; `None` until it is asked for.
     width: Option<i64>,
     width_stored: bool,
-    ids: Map<Arc<[u8]>, u32>,
+    ids: Names,
     names: Vec<Arc<[u8]>>,
     /// For each series its number in the log.
     numbers: Vec<u32>,
@@ -120,6 +118,8 @@ pub(super) struct Series {
     /// The weight of all slots that are not changed, and how much of it is too much.
     clean: usize,
     cache: usize,
+    /// The weight of those that are in memory because of the log.
+    pinned: usize,
     batch: u32,
     /// The batch at which it was last looked for what is not recent.
     looked_at: u32,
@@ -136,7 +136,7 @@ impl Series {
         Self {
             width: None,
             width_stored: false,
-            ids: Map::default(),
+            ids: Names::default(),
             names: Vec::new(),
             numbers: Vec::new(),
             recent: Vec::new(),
@@ -149,31 +149,28 @@ impl Series {
             added: Some(Vec::new()),
             clean: 0,
             cache,
+            pinned: 0,
             batch: 0,
             looked_at: 0,
         }
     }
 
-    fn series_id(&mut self, name: &[u8]) -> Result<u32, StageError> {
-        if let Some(id) = self.ids.get(name) {
-            return Ok(*id);
+    /// The number of a series, whose name has so many bytes at the front.
+    fn series_id(&mut self, data: &[u8], len: usize) -> Result<u32, StageError> {
+        if let Some(id) = self.ids.get(data, len) {
+            return Ok(id);
         }
         let id = place_id(self.names.len())?;
-        let name: Arc<[u8]> = Arc::from(name);
-        self.names.push(name.clone());
+        let name: Arc<[u8]> = Arc::from(data.get(..len).unwrap_or_default());
+        self.ids.insert(&name, id);
+        self.names.push(name);
         self.numbers.push(UNNUMBERED);
         self.recent.push(None);
-        self.ids.insert(name, id);
         Ok(id)
     }
 
     fn is_logged(&self) -> bool {
         self.log.rows > 0
-    }
-
-    /// About how many bytes of chunks are in memory because of the log.
-    fn pinned(&self) -> usize {
-        self.logged.len() * OVERHEAD + self.log.rows * LOGGED_ROW
     }
 
     /// Has the chunks in memory have what the store's log holds. After an error nothing is known.
@@ -186,7 +183,7 @@ impl Series {
         if !log.rows.is_empty() {
             let width = stored_width(store)?.ok_or_else(log::without_width)?;
             (self.width, self.width_stored) = (Some(width), true);
-            let ids = log.names.iter().map(|name| self.series_id(name)).collect::<Result<Vec<_>, _>>()?;
+            let ids = log.names.iter().map(|name| self.series_id(name, name.len())).collect::<Result<Vec<_>, _>>()?;
             ids.iter().zip(0..).for_each(|(id, number)| self.numbers[*id as usize] = number);
             // Every number was looked at when the log was read.
             let chunk_of = |(number, time, _): &log::Row| (ids[*number as usize], time.div_euclid(width));
@@ -208,6 +205,7 @@ impl Series {
                     self.logged.push(place);
                 }
             }
+            self.pinned = self.logged.iter().map(|place| self.slots[*place as usize].weigh()).sum();
         }
         self.log = Log { read: true, rows: log.rows.len(), names: log.names.len() as u32, ..Log::default() };
         Ok(())
@@ -270,7 +268,7 @@ impl Series {
     fn retain(&mut self, keep: impl Fn(&Slot) -> bool) {
         let (names, numbers) = (std::mem::take(&mut self.names), std::mem::take(&mut self.numbers));
         let slots = std::mem::take(&mut self.slots);
-        self.ids = Map::default();
+        self.ids = Names::default();
         self.index = Map::default();
         (self.changed, self.sealed, self.logged) = (Vec::new(), Vec::new(), Vec::new());
         // What the open epoch adds speaks of series that it changed: they stay.
@@ -282,8 +280,12 @@ impl Series {
             let name = &names[old];
             // There are no more slots and series than before: their numbers fit.
             let next = self.names.len() as u32;
-            slot.series = *self.ids.entry(name.clone()).or_insert(next);
+            slot.series = match self.ids.get(name, name.len()) {
+                Some(id) => id,
+                None => next,
+            };
             if slot.series == next {
+                self.ids.insert(name, next);
                 self.names.push(name.clone());
                 self.numbers.push(numbers[old]);
                 self.recent.push(None);
@@ -319,7 +321,7 @@ impl Series {
                 self.retain(|slot| !slot.is_clean() || slot.used >= recent);
             }
         }
-        let cache = self.cache.saturating_sub(self.pinned());
+        let cache = self.cache.saturating_sub(self.pinned);
         if self.clean <= cache {
             return;
         }
@@ -339,7 +341,7 @@ impl Layout for Series {
     fn locate(&mut self, rows: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
         let times = rows.time.ok_or_else(|| StageError::developer("a series has no time"))?.values();
         self.read_log(store)?;
-        let ids = prepared.keys().map(|name| self.series_id(name)).collect::<Result<Vec<_>, _>>()?;
+        let ids = prepared.wide_keys().map(|(name, len)| self.series_id(name, len)).collect::<Result<Vec<_>, _>>()?;
         if ids.is_empty() {
             return Ok(vec![NOWHERE; rows.len]);
         }
@@ -456,7 +458,7 @@ impl Layout for Series {
     }
 
     fn is_log_large(&self) -> bool {
-        self.pinned() > self.cache
+        self.pinned > self.cache
     }
 
     fn fold(&mut self, store: &dyn Store) -> Result<Vec<ChunkKey>, StageError> {
@@ -478,6 +480,7 @@ impl Layout for Series {
             slot.logged = false;
             self.clean += slot.weigh();
         }
+        self.pinned = 0;
         self.numbers.fill(UNNUMBERED);
         self.log = Log { read: true, ..Log::default() };
         self.trim();
@@ -506,6 +509,8 @@ impl Layout for Series {
             let slot = &mut self.slots[place as usize];
             slot.sealed = false;
             if is_logged {
+                self.pinned -= if slot.logged { slot.weight as usize } else { 0 };
+                self.pinned += slot.weigh();
                 if !std::mem::replace(&mut slot.logged, true) {
                     self.logged.push(place);
                 }
@@ -551,9 +556,11 @@ impl Series {
             self.slots.iter().filter(|slot| slot.is_clean()).map(|slot| slot.weight as usize).sum::<usize>(),
             "the weight of the rest"
         );
+        let pinned = self.slots.iter().filter(|slot| slot.logged);
+        assert_eq!(self.pinned, pinned.map(|slot| slot.weight as usize).sum::<usize>(), "the weight of what is in the log");
         assert_eq!(self.index.len(), self.slots.len());
         assert!((0..).zip(&self.slots).all(|(place, slot)| self.index.get(&(slot.series, slot.number)) == Some(&place)));
-        assert!((0..).zip(&self.names).all(|(id, name)| self.ids.get(name) == Some(&id)));
+        assert!((0..).zip(&self.names).all(|(id, name)| self.ids.get(name, name.len()) == Some(id)));
     }
 }
 

@@ -1,0 +1,103 @@
+//! Names found by their bytes: most are short, and compared as a few words that stand where they are looked for.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+/// The bytes of a name that has at most 24 of them, zeros behind, and its length.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Short([u64; 4]);
+
+impl Short {
+    const LONGEST: usize = 24;
+
+    /// The name of so many bytes at the front; `None` when it is long.
+    #[inline]
+    pub(super) fn of(data: &[u8], len: usize) -> Option<Self> {
+        if len > Self::LONGEST {
+            return None;
+        }
+        let bytes = match data.first_chunk::<{ Self::LONGEST }>() {
+            // What stands behind it is read, too, and left out: of a known length, it takes no call.
+            Some(bytes) => *bytes,
+            None => {
+                let mut bytes = [0; Self::LONGEST];
+                bytes.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+                bytes
+            }
+        };
+        let mut words = [0, 0, 0, len as u64];
+        for (place, (word, bytes)) in words.iter_mut().zip(bytes.as_chunks::<8>().0).enumerate() {
+            let its = len.saturating_sub(8 * place).min(8);
+            // (A shift by 64 is none.)
+            let mask = if its == 8 { u64::MAX } else { (1 << (8 * its)) - 1 };
+            *word = u64::from_le_bytes(*bytes) & mask;
+        }
+        Some(Self(words))
+    }
+}
+
+/// Numbers of short names.
+pub(super) struct ShortNames {
+    table: HashTable<(Short, u32)>,
+    seeds: [u64; 2],
+}
+
+impl Default for ShortNames {
+    fn default() -> Self {
+        let random = RandomState::default();
+        Self { table: HashTable::new(), seeds: [0, 1].map(|n| random.hash_one(n)) }
+    }
+}
+
+impl ShortNames {
+    /// By products with secret numbers, as `foldhash` does it.
+    #[inline]
+    fn hash([seed, other]: [u64; 2], Short([first, second, third, len]): &Short) -> u64 {
+        let fold = |a: u64, b: u64| {
+            let product = u128::from(a) * u128::from(b);
+            product as u64 ^ (product >> 64) as u64
+        };
+        fold(fold(first ^ seed, second ^ other) ^ len, third ^ seed.rotate_left(32) ^ other)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, name: &Short) -> Option<u32> {
+        self.table.find(Self::hash(self.seeds, name), |(known, _)| known == name).map(|(_, number)| *number)
+    }
+
+    /// Adds a name that is not there.
+    pub(super) fn insert(&mut self, name: Short, number: u32) {
+        let seeds = self.seeds;
+        self.table.insert_unique(Self::hash(seeds, &name), (name, number), |(known, _)| Self::hash(seeds, known));
+    }
+}
+
+/// Numbers of names.
+#[derive(Default)]
+pub(super) struct Names {
+    short: ShortNames,
+    long: HashMap<Arc<[u8]>, u32, RandomState>,
+}
+
+impl Names {
+    /// The number of the name of so many bytes at the front.
+    #[inline]
+    pub(super) fn get(&self, data: &[u8], len: usize) -> Option<u32> {
+        match Short::of(data, len) {
+            Some(short) => self.short.get(&short),
+            None => self.long.get(data.get(..len)?).copied(),
+        }
+    }
+
+    /// Adds a name that is not there.
+    pub(super) fn insert(&mut self, name: &Arc<[u8]>, number: u32) {
+        match Short::of(name, name.len()) {
+            Some(short) => self.short.insert(short, number),
+            None => drop(self.long.insert(Arc::clone(name), number)),
+        }
+    }
+}
