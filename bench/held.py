@@ -1,7 +1,7 @@
 """One more run of 1,000 rows onto much that is held already, and how it grows.
 
 What a series holds is stored in chunks of so many hours, and the newest one is written anew: how full it is counts more than all that lies before.
-Sizes are told apart from that only where it is equally full: of 256 to 272 hours in 133,333, 933,333, 10 and 30 million rows, 19 in 10,000.
+Sizes are told apart from that only where it is equally full: of 256 to 272 hours in 133,333, 933,333, 10, 30 and 100.13 million rows, 19 in 10,000.
 """
 import json
 import math
@@ -20,14 +20,17 @@ def fit(points):
 
 
 def held(session):
-    sizes, outs = session.args.rows_held, {}
+    sizes, outs, far = [*session.args.rows_held], {}, session.rows * 10
+    if session.args.far:
+        far = 100_133_333 if far == 100_000_000 else far
+        sizes.append(far)
     for rows in sizes:
         source, expect = session.plain() if rows == session.rows else session.made(f"plain-{rows}", rows)
         out = session.work / f"held-{rows}"
         took = session.ours(source, out)
         session.say(f"  holds {rows:,}: {took.wall:.1f} s, {took.peak:.0f} MB")
         kept = json.loads(expect.read_text())["kept"]
-        if rows > session.rows:  # room
+        if session.rows < rows < far:  # room
             source.unlink()
             expect.unlink()
         outs[rows] = (out, kept, iter(range(1000)))
@@ -52,14 +55,17 @@ def held(session):
         if lines != want:
             raise SystemExit(f"{lines} lines are stored instead of {want}, of {rows:,} rows and what came after")
         shutil.rmtree(out)
-    small, far = sizes[0], session.rows * 10
-    fitted = [rows for rows in sizes if rows * 11 >= session.rows]
+    small = sizes[0]
+    fitted = [rows for rows in sizes if rows * 11 >= session.rows and rows < far]
 
-    def beyond(key, times):
-        return [(getattr(a, key) - getattr(b, key)) * times for a, b in zip(took[session.rows], took[small])]
+    def beyond(rows):
+        """What onto so many takes more than onto few, against the bars."""
+        asked = f"{MORE:,} rows more onto {rows:,} held: within {{}} of onto {small:,}"
+        pairs = [*zip(took[rows], took[small])]
+        wall, peak = [(a.wall - b.wall) * 1000 for a, b in pairs], [a.peak - b.peak for a, b in pairs]
+        return [bar(asked.format("30 ms"), wall, 30, " ms", 1), bar(asked.format("10 MB"), peak, 10, " MB", 1)]
 
-    asked = f"{MORE:,} rows more onto {session.rows:,} held: within {{}} of onto {small:,}"
-    bars = [bar(asked.format("30 ms"), beyond("wall", 1000), 30, " ms", 1), bar(asked.format("10 MB"), beyond("peak", 1), 10, " MB", 1)]
+    bars = [bar for rows in (session.rows, far) if rows in took for bar in beyond(rows)]
     laws = []
     figures = [("wall", "wall time", 1000, 30, "ms"), ("cpu", "CPU time", 1000, None, "ms"), ("peak", "peak memory", 1, 10, "MB")]
     for key, name, times, limit, unit in figures:
@@ -67,8 +73,8 @@ def held(session):
         by_log, by_rows = fit([(math.log10(rows), y) for rows, y in points]), fit([(rows / 1e6, y) for rows, y in points])
         ends = [by_log[0] * math.log10(far) + by_log[1], by_rows[0] * far / 1e6 + by_rows[1]]
         logs, lines = (f"{by_log[0]:.2f} {unit}", f"{by_log[2]:.2f}", f"{ends[0]:.1f}"), (f"{by_rows[0]:.3f} {unit}", f"{by_rows[2]:.2f}", f"{ends[1]:.1f}")
-        laws.append((name, *logs, *lines))
-        if limit:
+        laws.append((name, *logs, *lines, f"{getattr(medians(took[far]), key) * times:.1f}" if far in took else "-"))
+        if limit and far not in took:
             least = getattr(medians(took[small]), key) * times
             asked = f"the same onto {far:,} held, by extrapolation: within {limit} {unit}; the worse of two laws counts"
             measured = f"{ends[0] - least:.1f} {unit} if it grows with the logarithm of the rows, {ends[1] - least:.1f} {unit} if with the rows"
@@ -77,7 +83,7 @@ def held(session):
     text = f"{MORE:,} rows more, median of {session.args.appends} runs with rows of their own:\n\n"
     text += table(["rows held", "wall ms", "CPU ms", "peak MB"], rows)
     if len(fitted) > 2:
-        head = ["law of growth", "for ten times the rows", "mean distance", f"{far:,}", "for a million rows more", "mean distance", f"{far:,}"]
+        head = ["law of growth", "for ten times the rows", "mean distance", f"{far:,}", "for a million rows more", "mean distance", f"{far:,}", "measured"]
         text += f"\n\nFitted from {', '.join(f'{rows:,}' for rows in fitted)}; the law with the smaller mean distance fits better:\n\n"
         text += table(head, laws)
     return bars, text

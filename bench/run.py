@@ -3,6 +3,7 @@
 
     cargo build --release && bench/run.py --write            everything: most of an hour, 12 GB below bench/.work
     bench/run.py --rows 200000 --only csv,api                parts alone, small, printed
+    bench/run.py --only held --far                           measures what is else extrapolated: half an hour and 20 GB more
     bench/run.py --only held --resume --write                goes on: keeps what the same binary did before, with the same options
 
 Needs Linux, Python 3.10 with `venv`, cargo, pip's registry once, and for instructions valgrind. Programs take turns, ratios are those of one round,
@@ -81,6 +82,7 @@ def arguments():
     a.add_argument("--rounds", type=int, default=3)
     a.add_argument("--rows-held", help="what 1,000 rows come onto; --rows must be among them (held.py says why 933,333)")
     a.add_argument("--appends", type=int, default=9, help="runs of 1,000 rows onto each of --rows-held")
+    a.add_argument("--far", action="store_true", help="hold ten times --rows, too, instead of only extrapolating: half an hour and 20 GB more")
     a.add_argument("--only", help=f"parts, with commas between: {','.join(PARTS)}")
     a.add_argument("--resume", action="store_true", help="keep the parts that this binary did before, with the same rows and rounds")
     a.add_argument("--write", action="store_true", help="write the tables into docs/performance.md")

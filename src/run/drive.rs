@@ -98,6 +98,9 @@ impl Drive<'_> {
             }
             let Some(mut worker) = workers.pop_front() else { return Ok(()) };
             worker.is_next();
+            if let Some(second) = workers.front_mut() {
+                second.is_second();
+            }
             let outcome = self.store_split(&mut worker).await;
             if let Some(split) = self.record.splits.get_mut(worker.index) {
                 split.attempts = worker.attempts.load(Ordering::SeqCst).max(1);

@@ -21,8 +21,10 @@ const ATTEMPTS: u32 = 2;
 const AHEAD: usize = 64;
 /// ... and how many bytes of them.
 const AHEAD_BYTES: usize = 4 << 20;
-/// So many more are read ahead of the split whose turn it is. Few: what is read long before it is used is no longer in the processor's cache then.
-const TURN_BYTES: usize = 4 << 20;
+/// So many more are read ahead of the split whose turn it is. Few: what is read long before it is used is no longer in the processor's cache then ...
+const TURN_BYTES: usize = 12 << 20;
+/// ... and of the one behind it, so that two read at once where reading is the slow part.
+const NEXT_BYTES: usize = 8 << 20;
 /// A split that was read gives its place to another one when its rows that wait for their turn take no more than this ...
 const WAITING_BYTES: usize = 256 << 10;
 /// ... and there are no more rejects beside them.
@@ -152,6 +154,8 @@ pub(crate) struct Worker {
     /// How long it took, once it is over.
     pub(crate) took: Arc<OnceLock<Duration>>,
     room: Arc<Semaphore>,
+    /// How many bytes more it was let read ahead.
+    more: usize,
     task: JoinHandle<()>,
 }
 
@@ -188,7 +192,7 @@ impl Worker {
                 sender.messages.closed().await;
             }
         });
-        Self { index, messages, attempts, took, room, task }
+        Self { index, messages, attempts, took, room, more: 0, task }
     }
 
     /// Has it brought nothing that was not taken?
@@ -197,8 +201,18 @@ impl Worker {
     }
 
     /// It is the split's turn: what it reads is stored as it comes.
-    pub(crate) fn is_next(&self) {
-        self.room.add_permits(TURN_BYTES);
+    pub(crate) fn is_next(&mut self) {
+        self.read_ahead(TURN_BYTES);
+    }
+
+    /// Its turn is the next one.
+    pub(crate) fn is_second(&mut self) {
+        self.read_ahead(NEXT_BYTES);
+    }
+
+    fn read_ahead(&mut self, more: usize) {
+        self.room.add_permits(more.saturating_sub(self.more));
+        self.more = more.max(self.more);
     }
 }
 
