@@ -389,3 +389,20 @@ async fn a_replay_that_is_decided_is_not_taken_back_when_a_sink_does_not_finish_
     assert_eq!(world.run().await.rows.duplicates, 1, "the state holds it");
     assert_eq!(world.stored(), ["a 00:01 1.0", "replace a 00:01 1.5"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_break_a_rule_stay_out_also_when_they_are_passed_on_again() {
+    let splits = ["a", "b", "c"].map(|name| (name, vec![Step::Rows(vec![5, 1, 9, 2, 1])]));
+    let mut world = World::new(splits.into());
+    world.most = Some(4);
+    world.shelf.lock().unwrap().refuses = Some("b".to_owned());
+    let record = world.run().await;
+    assert_eq!(world.stored(), ["a 00:01 1.0", "a 00:02 2.0", "c 00:01 1.0", "c 00:02 2.0"]);
+    let rows = record.rows;
+    assert_eq!((rows.read, rows.rejected, rows.written, rows.duplicates), (10, 4, 4, 2));
+    // What was left out is not known either.
+    world.most = None;
+    world.shelf.lock().unwrap().refuses = None;
+    later().await;
+    assert_eq!(world.run().await.rows.written, 8);
+}

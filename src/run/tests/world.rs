@@ -11,14 +11,14 @@ use pipeline_contract::testkit::{Answer, TestBudget, TestRandom, TestTransport};
 use pipeline_contract::{
     BatchStream, Clock, Delivery, Epoch, Filling, Filter, Gap, Op, PlanError, Ports, Position, Read, Reader, RealDisk, Recovery, Refusal, Reject,
     Row, RunContext, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Source, SourceCapabilities, Split, StageError, Trigger,
-    async_trait, row_json, rows,
+    async_trait, parse_config, row_json, rows, table_from_str,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::run::{CatchUp, Engine, FindMissing, Missing, Overrun, Parts, RunRequest, Settings, SinkPart};
 use crate::stages::dedupe::{DedupePlan, OnConflict};
-use crate::stages::validate::OnReject;
+use crate::stages::validate::{OnReject, Validator};
 use crate::state::{ChunkKey, ModelStore, RunRecord, Store};
 
 rows! {
@@ -95,6 +95,12 @@ pub(super) struct Script {
     /// Every opening: split and position.
     pub(super) opened: Arc<Mutex<Vec<Opening>>>,
     passed: Arc<Mutex<std::collections::HashSet<(String, usize)>>>,
+}
+
+/// Rules as they stand below `[validate]`.
+fn rule(toml: &str) -> Validator {
+    let config = parse_config("[validate]", &table_from_str(toml).unwrap()).unwrap();
+    Validator::new(&Sample::schema(), &config, 0..toml.len()).unwrap()
 }
 
 /// How a script fills gaps.
@@ -410,6 +416,8 @@ pub(super) struct World {
     pub(super) keys: [&'static str; 2],
     pub(super) on_conflict: OnConflict,
     pub(super) quarantine: Option<std::path::PathBuf>,
+    /// Rows with larger values break a rule.
+    pub(super) most: Option<i64>,
     pub(super) runs: Arc<AtomicU32>,
     /// The chunks of keys that were said to have changed.
     pub(super) changed: Arc<Mutex<Vec<ChunkKey>>>,
@@ -447,6 +455,7 @@ impl World {
             keys: ["series", "timestamp"],
             on_conflict: OnConflict::KeepFirst,
             quarantine: None,
+            most: None,
             runs: Arc::default(),
             changed: Arc::default(),
             expects: None,
@@ -500,7 +509,7 @@ impl World {
             trigger: Arc::new(EveryMinutes(60)),
             source: Arc::new(self.script.clone()),
             transforms: Vec::new().into(),
-            validator: None,
+            validator: self.most.map(|most| Arc::new(rule(&format!("[columns.value]\nmax = {most}")))),
             dedupe: Some(DedupePlan::new(&Sample::schema(), &keys, &stored, self.on_conflict).unwrap()),
             sinks: vec![SinkPart { id: "sink.0".to_owned(), sink: Box::new(Shelf::new(&self.shelf)) }],
             quarantine: self.quarantine.clone(),

@@ -141,11 +141,14 @@ mod tests {
     use std::sync::Arc;
 
     use pipeline_contract::arrow::RecordBatch;
+    use pipeline_contract::arrow::array::{Float64Array, TimestampMicrosecondArray};
+    use pipeline_contract::arrow::select::concat::concat_batches;
     use pipeline_contract::{ColumnType, schema};
     use proptest::prelude::*;
 
-    use super::super::{DedupePlan, OnConflict};
+    use super::super::{DedupePlan, Deduper, OnConflict};
     use super::*;
+    use crate::state::ModelStore;
 
     proptest! {
         /// Short ones, long ones, ones that begin or end alike, and with zeros at the end; rows that are left out, and rows without a key.
@@ -180,6 +183,38 @@ mod tests {
                 }
             }
             prop_assert_eq!(prepared.keys().count(), numbers.len());
+        }
+    }
+
+    #[test]
+    fn rows_that_are_left_out_are_neither_known_nor_rejected() {
+        let columns = schema([("id", ColumnType::Text, true), ("at", ColumnType::Timestamp, true), ("price", ColumnType::Float, true)]);
+        let rows = [
+            (None, 1.0, true),       // rejected: it has no key
+            (None, 1.0, false),      // was rejected before
+            (Some("a"), 1.0, false), // makes no key known ...
+            (Some("a"), 2.0, true),  // ... so that this one is new
+            (Some("a"), 2.0, false),
+            (Some("a"), 2.0, true), // and this one a duplicate
+            (Some("b"), 3.0, true),
+        ];
+        let kept = BooleanArray::from(rows.map(|row| row.2).to_vec());
+        let batch = RecordBatch::try_new(
+            columns,
+            vec![
+                Arc::new(StringArray::from(rows.map(|row| row.0).to_vec())),
+                Arc::new(TimestampMicrosecondArray::from(vec![7; rows.len()]).with_timezone("UTC")),
+                Arc::new(Float64Array::from(rows.map(|row| row.1).to_vec())),
+            ],
+        )
+        .unwrap();
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for keys in [&["id"][..], &["id", "at"]] {
+            let plan = DedupePlan::new(&batch.schema(), &owned(keys), &owned(&["id", "at", "price"]), OnConflict::KeepFirst).unwrap();
+            let mut deduper = Deduper::new(plan, Arc::new(ModelStore::default())).unwrap();
+            let done = deduper.apply_kept(&batch, Some(&kept)).unwrap();
+            assert_eq!(done.append, concat_batches(&batch.schema(), [&batch.slice(3, 1), &batch.slice(6, 1)]).unwrap(), "{keys:?}");
+            assert_eq!((done.stored, done.duplicates, done.conflicts, done.rejects.len()), (batch.slice(5, 1), 1, 0, 1), "{keys:?}");
         }
     }
 }
