@@ -166,7 +166,7 @@ impl Drive<'_> {
                     let can_stop_here = chunk.position.is_some();
                     rows += chunk.read;
                     bytes += chunk.memory();
-                    held.push(chunk);
+                    held.push(*chunk);
                     if !can_stop_here || self.writer.preview.is_some() {
                         continue;
                     }

@@ -74,7 +74,7 @@ impl Chunk {
 pub(crate) enum Message {
     /// Rows, and the room that they take until they are received.
     Chunk {
-        chunk: Chunk,
+        chunk: Box<Chunk>,
         room: OwnedSemaphorePermit,
     },
     /// Everything that was sent and not passed on is void: the split starts again.
@@ -234,7 +234,7 @@ impl Sender {
             room = Arc::clone(&self.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) => room.ok()?,
             () = self.messages.closed() => return None,
         };
-        self.messages.send(Message::Chunk { chunk, room }).await.ok()
+        self.messages.send(Message::Chunk { chunk: Box::new(chunk), room }).await.ok()
     }
 }
 
@@ -324,11 +324,11 @@ impl Stages {
             chunk.batch = applied.batch;
             chunk.rejects.add(&format!("transforms.{place}"), applied.rejects);
         }
-        if let Some(validator) = &self.validator {
-            if let Some(Parted { kept, rejected }) = validator.part(&chunk.batch)? {
-                chunk.kept = Some(kept);
-                chunk.rejects.add_rows("validate", rejected);
-            }
+        if let Some(validator) = &self.validator
+            && let Some(Parted { kept, rejected }) = validator.part(&chunk.batch)?
+        {
+            chunk.kept = Some(kept);
+            chunk.rejects.add_rows("validate", rejected);
         }
         Ok(())
     }

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+/// So many names are looked for at once.
+const AT_ONCE: usize = 64;
+
 /// The bytes of a name that has at most 24 of them, zeros behind, and its length.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Short([u64; 4]);
@@ -66,7 +69,12 @@ impl ShortNames {
 
     #[inline]
     pub(super) fn get(&self, name: &Short) -> Option<u32> {
-        self.table.find(Self::hash(self.seeds, name), |(known, _)| known == name).map(|(_, number)| *number)
+        self.find(Self::hash(self.seeds, name), name)
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, name: &Short) -> Option<u32> {
+        self.table.find(hash, |(known, _)| known == name).map(|(_, number)| *number)
     }
 
     /// Adds a name that is not there.
@@ -90,6 +98,28 @@ impl Names {
         match Short::of(data, len) {
             Some(short) => self.short.get(&short),
             None => self.long.get(data.get(..len)?).copied(),
+        }
+    }
+
+    /// The number of each of these names. Where there are very many, most of the time is waiting for memory: many are looked for at once, after all that
+    /// needs none was done.
+    pub(super) fn get_all<'a>(&self, names: impl Iterator<Item = (&'a [u8], usize)>) -> Vec<Option<u32>> {
+        let hashed = |(data, len): (&'a [u8], usize)| {
+            let short = Short::of(data, len);
+            (data, len, short.map(|short| (ShortNames::hash(self.short.seeds, &short), short)))
+        };
+        let mut names = names.map(hashed);
+        let (mut some, mut found) = (Vec::with_capacity(AT_ONCE), Vec::with_capacity(names.size_hint().0));
+        loop {
+            some.clear();
+            some.extend(names.by_ref().take(AT_ONCE));
+            if some.is_empty() {
+                return found;
+            }
+            found.extend(some.iter().map(|(data, len, short)| match short {
+                Some((hash, short)) => self.short.find(*hash, short),
+                None => self.get(data, *len),
+            }));
         }
     }
 

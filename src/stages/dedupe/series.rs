@@ -341,7 +341,9 @@ impl Layout for Series {
     fn locate(&mut self, rows: &Rows<'_>, prepared: &Prepared, store: &dyn Store) -> Result<Vec<Place>, StageError> {
         let times = rows.time.ok_or_else(|| StageError::developer("a series has no time"))?.values();
         self.read_log(store)?;
-        let ids = prepared.wide_keys().map(|(name, len)| self.series_id(name, len)).collect::<Result<Vec<_>, _>>()?;
+        let known = self.ids.get_all(prepared.wide_keys());
+        let ids = prepared.wide_keys().zip(known).map(|((name, len), known)| known.map_or_else(|| self.series_id(name, len), Ok));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
         if ids.is_empty() {
             return Ok(vec![NOWHERE; rows.len]);
         }
