@@ -91,8 +91,8 @@ pub(crate) struct FileReader {
     end: Option<u64>,
     /// The lines before this part, once they were counted.
     before: Option<u64>,
-    /// What is known of the lines of a file that was cut into parts.
-    counted: Option<Counted>,
+    /// What is known of the lines of the file, by the readers of all its parts.
+    counted: Counted,
     failed: Option<StageError>,
     done: bool,
 }
@@ -126,7 +126,7 @@ impl FileReader {
         let batch = Batch { columns: checked.columns.iter().map(|column| Cells::new(&column.ty)).collect(), rows: 0 };
         let end = opened.part.map(|(_, end)| end);
         let before = (start == 0).then_some(0);
-        let counted = opened.part.map(|_| shared.counted(&opened));
+        let counted = opened.part.map(|_| shared.counted(&opened)).unwrap_or_default();
         Ok(Self { shared, opened, lines, parser, batch, rejects: Vec::new(), end, before, counted, failed: None, done: false })
     }
 
@@ -247,7 +247,7 @@ impl FileReader {
     fn reject(&mut self, record: Range<usize>, lines: u64, fault: Fault) -> Result<(), StageError> {
         let before = match self.before {
             Some(before) => before,
-            None => *self.before.insert(self.opened.lines_before(&self.counted.get_or_insert_default().clone())?),
+            None => *self.before.insert(self.opened.lines_before(&self.counted)?),
         };
         let line = before + self.lines.line + lines + 1;
         let data = self.lines.data();
@@ -264,14 +264,14 @@ impl FileReader {
 
     /// Tells the readers of later parts which lines they need not count.
     fn tell(&self) {
-        let (Some(counted), Some(end)) = (&self.counted, self.end) else { return };
+        let Some(end) = self.end else { return };
         let (from, to, lines) = (self.opened.base(), self.lines.offset, self.lines.line);
         match end.checked_sub(1) {
             // Nothing comes behind, and the last line need not have an end.
             _ if to >= self.opened.len => {}
             // With the line that goes on over the border the next part begins.
-            Some(border) if to > border => counted.passed(from, border, lines.saturating_sub(1), true),
-            _ => counted.passed(from, to, lines, false),
+            Some(border) if to > border => self.counted.passed(from, border, lines.saturating_sub(1), true),
+            _ => self.counted.passed(from, to, lines, false),
         }
     }
 

@@ -23,12 +23,9 @@ const HEAD: u64 = 4096;
 /// What the source and its readers have in common.
 pub(crate) struct Shared {
     pub(crate) checked: Checked,
-    /// For each file that was cut into parts, the line ends that were counted.
-    counted: Mutex<BTreeMap<Contents, Counted>>,
+    /// For each file that was cut into parts its length, the hash of its begin, and the line ends that were counted: of what it was last.
+    counted: Mutex<BTreeMap<PathBuf, (u64, String, Counted)>>,
 }
-
-/// A file's path, length and hash of its begin.
-type Contents = (PathBuf, u64, String);
 
 /// A file as it was when the run began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +135,11 @@ impl Shared {
     /// What is known of the lines of a file.
     pub(crate) fn counted(&self, opened: &Opened) -> Counted {
         let mut all = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry((opened.path.clone(), opened.len, opened.head.clone())).or_default().clone()
+        let (len, head, counted) = all.entry(opened.path.clone()).or_default();
+        if (*len, &*head) != (opened.len, &opened.head) {
+            (*len, *head, *counted) = (opened.len, opened.head.clone(), Counted::default());
+        }
+        counted.clone()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names found by their bytes: most are short, and compared as a few words that stand where they are looked for.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -43,33 +43,25 @@ impl Short {
     }
 }
 
-/// Numbers of short names.
-pub(super) struct ShortNames {
-    table: HashTable<(Short, u32)>,
-    seeds: [u64; 2],
+impl Hash for Short {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // All are as long: an array would hash its length as well, and the words as bytes.
+        self.0.iter().for_each(|word| state.write_u64(*word));
+    }
 }
 
-impl Default for ShortNames {
-    fn default() -> Self {
-        let random = RandomState::default();
-        Self { table: HashTable::new(), seeds: [0, 1].map(|n| random.hash_one(n)) }
-    }
+/// Numbers of short names.
+#[derive(Default)]
+pub(super) struct ShortNames {
+    table: HashTable<(Short, u32)>,
+    hasher: RandomState,
 }
 
 impl ShortNames {
-    /// By products with secret numbers, as `foldhash` does it.
-    #[inline]
-    fn hash([seed, other]: [u64; 2], Short([first, second, third, len]): &Short) -> u64 {
-        let fold = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
-            product as u64 ^ (product >> 64) as u64
-        };
-        fold(fold(first ^ seed, second ^ other) ^ len, third ^ seed.rotate_left(32) ^ other)
-    }
-
     #[inline]
     pub(super) fn get(&self, name: &Short) -> Option<u32> {
-        self.find(Self::hash(self.seeds, name), name)
+        self.find(self.hasher.hash_one(name), name)
     }
 
     #[inline]
@@ -79,8 +71,8 @@ impl ShortNames {
 
     /// Adds a name that is not there.
     pub(super) fn insert(&mut self, name: Short, number: u32) {
-        let seeds = self.seeds;
-        self.table.insert_unique(Self::hash(seeds, &name), (name, number), |(known, _)| Self::hash(seeds, known));
+        let Self { table, hasher } = self;
+        table.insert_unique(hasher.hash_one(name), (name, number), |(known, _)| hasher.hash_one(known));
     }
 }
 
@@ -106,7 +98,7 @@ impl Names {
     pub(super) fn get_all<'a>(&self, names: impl Iterator<Item = (&'a [u8], usize)>) -> Vec<Option<u32>> {
         let hashed = |(data, len): (&'a [u8], usize)| {
             let short = Short::of(data, len);
-            (data, len, short.map(|short| (ShortNames::hash(self.short.seeds, &short), short)))
+            (data, len, short.map(|short| (self.short.hasher.hash_one(short), short)))
         };
         let mut names = names.map(hashed);
         let (mut some, mut found) = (Vec::with_capacity(AT_ONCE), Vec::with_capacity(names.size_hint().0));

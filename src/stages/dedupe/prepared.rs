@@ -1,7 +1,7 @@
 //! What can be told of a batch without knowing what is stored: on any thread, before its turn has come.
 
 use pipeline_contract::StageError;
-use pipeline_contract::arrow::array::{BooleanArray, StringArray};
+use pipeline_contract::arrow::array::BooleanArray;
 
 use super::keyed::place_id;
 use super::layout::{NOWHERE, Rows};
@@ -25,10 +25,7 @@ impl Prepared {
     pub(super) fn of(rows: &Rows<'_>, kept: Option<&BooleanArray>) -> Result<Self, StageError> {
         let mut prepared = Self { key_of_rows: Vec::with_capacity(rows.len), kept: kept.cloned(), ..Self::default() };
         let is_there = |row: usize| !rows.lacks_key(row) && kept.is_none_or(|kept| kept.value(row));
-        match rows.only_text() {
-            Some(texts) => prepared.find_texts(rows, texts, is_there)?,
-            None => prepared.find_keys(rows, is_there)?,
-        }
+        prepared.find_keys(rows, is_there)?;
         let mut buffer = Vec::new();
         let print = |(row, key): (usize, &u32)| if *key == NOWHERE.0 { 0 } else { rows.fingerprint(row, &mut buffer) };
         prepared.prints = prepared.key_of_rows.iter().enumerate().map(print).collect();
@@ -38,67 +35,60 @@ impl Prepared {
     fn find_keys(&mut self, rows: &Rows<'_>, is_there: impl Fn(usize) -> bool) -> Result<(), StageError> {
         let hasher = foldhash::fast::RandomState::default();
         let mut table: hashbrown::HashTable<u32> = hashbrown::HashTable::new();
+        // A key that is one text is most often short, and compared as a few words instead of byte by byte.
+        let texts = rows.only_text().map(|texts| (texts.value_data(), texts.value_offsets()));
+        let mut short_ones = ShortNames::default();
         let mut key = Vec::new();
         for row in 0..rows.len {
             if !is_there(row) {
                 self.key_of_rows.push(NOWHERE.0);
                 continue;
             }
-            rows.key_bytes(row, &mut key);
-            let id = self.find(&hasher, &mut table, &key)?;
+            let short = texts.and_then(|(data, offsets)| {
+                // They count up from 0, and end where the data does.
+                let [start, end] = offsets.get(row..)?.first_chunk::<2>()?.map(|offset| offset as usize);
+                Short::of(data.get(start..)?, end.wrapping_sub(start))
+            });
+            let known = short.and_then(|short| short_ones.get(&short));
+            let id = match (known, short) {
+                (Some(id), _) => id,
+                (None, Some(short)) => {
+                    rows.key_bytes(row, &mut key);
+                    let id = self.add(&key)?;
+                    short_ones.insert(short, id);
+                    id
+                }
+                (None, None) => {
+                    rows.key_bytes(row, &mut key);
+                    self.find(&hasher, &mut table, &key)?
+                }
+            };
             self.key_of_rows.push(id);
         }
         Ok(())
     }
 
     fn find(&mut self, hasher: &foldhash::fast::RandomState, table: &mut hashbrown::HashTable<u32>, key: &[u8]) -> Result<u32, StageError> {
-        let hash = |key: &[u8]| std::hash::BuildHasher::hash_one(hasher, key);
         let nth = |id: &u32| nth(&self.bytes, &self.ends, *id);
-        let entry = table.entry(hash(key), |id| nth(id) == Some(key), |id| hash(nth(id).unwrap_or_default()));
-        let new = match entry {
+        // Rows of one series often come one after the other.
+        if let Some(last) = self.key_of_rows.last().filter(|last| nth(last) == Some(key)) {
+            return Ok(*last);
+        }
+        let hash = |key: &[u8]| std::hash::BuildHasher::hash_one(hasher, key);
+        let new = match table.entry(hash(key), |id| nth(id) == Some(key), |id| hash(nth(id).unwrap_or_default())) {
             hashbrown::hash_table::Entry::Occupied(known) => return Ok(*known.get()),
             hashbrown::hash_table::Entry::Vacant(new) => new,
         };
+        new.insert(place_id(self.ends.len())?);
+        self.add(key)
+    }
+
+    /// Adds a key that is not there.
+    fn add(&mut self, key: &[u8]) -> Result<u32, StageError> {
         let id = place_id(self.ends.len())?;
-        new.insert(id);
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());
         Ok(id)
-    }
-
-    /// As [`Prepared::find_keys`], where the key is one text: most are short, and compared as a few words instead of byte by byte.
-    fn find_texts(&mut self, rows: &Rows<'_>, texts: &StringArray, is_there: impl Fn(usize) -> bool) -> Result<(), StageError> {
-        let hasher = foldhash::fast::RandomState::default();
-        let (mut short_ones, mut long_ones) = (ShortNames::default(), hashbrown::HashTable::new());
-        let mut key = Vec::new();
-        let (data, offsets) = (texts.value_data(), texts.value_offsets());
-        for (row, span) in offsets.array_windows::<2>().enumerate() {
-            if !is_there(row) {
-                self.key_of_rows.push(NOWHERE.0);
-                continue;
-            }
-            // They count up from 0, and end where the data does.
-            let [start, end] = span.map(|offset| offset as usize);
-            let id = match Short::of(data.get(start..).unwrap_or_default(), end.wrapping_sub(start)) {
-                Some(short) => match short_ones.get(&short) {
-                    Some(id) => id,
-                    None => {
-                        let id = place_id(self.ends.len())?;
-                        short_ones.insert(short, id);
-                        rows.key_bytes(row, &mut key);
-                        self.bytes.extend_from_slice(&key);
-                        self.ends.push(self.bytes.len());
-                        id
-                    }
-                },
-                None => {
-                    rows.key_bytes(row, &mut key);
-                    self.find(&hasher, &mut long_ones, &key)?
-                }
-            };
-            self.key_of_rows.push(id);
-        }
-        Ok(())
     }
 
     /// The keys, each once.
@@ -141,7 +131,7 @@ mod tests {
     use std::sync::Arc;
 
     use pipeline_contract::arrow::RecordBatch;
-    use pipeline_contract::arrow::array::{Float64Array, TimestampMicrosecondArray};
+    use pipeline_contract::arrow::array::{Float64Array, StringArray, TimestampMicrosecondArray};
     use pipeline_contract::arrow::select::concat::concat_batches;
     use pipeline_contract::{ColumnType, schema};
     use proptest::prelude::*;
