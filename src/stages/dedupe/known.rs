@@ -6,8 +6,15 @@ use super::layout::Seen;
 /// How many places a grid has at most: more than the hours of the widest chunk.
 const PLACES: usize = 768;
 
-/// A chunk with fewer times is not worth a grid.
+/// A chunk with fewer times is not worth a grid ...
 const FEW: usize = 8;
+
+/// ... nor is one in which there is room for so many places, and so many for each time.
+const SPARE: usize = 64;
+const SPARSE: usize = 4;
+
+/// As many places as a line of the processor's cache has room for.
+const BESIDE: usize = 8;
 
 /// Where the times of a chunk may lie.
 #[derive(Clone, Copy, Debug)]
@@ -40,15 +47,16 @@ impl Default for Known {
     }
 }
 
-/// Which multiples of a step are taken, and the fingerprints of those that are, in order: what is looked at for a time is here, and its fingerprint
-/// in one other place.
+/// The fingerprints of multiples of a step, each in a place of its own: what is added moves no others.
 #[derive(Clone, Debug)]
 pub(super) struct Grid {
+    /// The time of place 0.
     first: i64,
     step: u64,
+    /// Those of the places from `low` on; whatever stands where none is taken.
     prints: Vec<u64>,
-    /// How many are taken before each of the words.
-    before: [u16; PLACES / 64],
+    low: u16,
+    count: u16,
     taken: [u64; PLACES / 64],
 }
 
@@ -61,33 +69,56 @@ impl Grid {
         (place * self.step == distance && place < PLACES as u64).then_some(place as usize)
     }
 
-    /// How many places before this one are taken.
+    /// Where the fingerprint of a place stands, if there is room for it.
     #[inline]
-    fn rank(&self, place: usize) -> usize {
-        let before = self.taken[place / 64] & ((1 << (place % 64)) - 1);
-        usize::from(self.before[place / 64]) + before.count_ones() as usize
+    fn at(&self, place: usize) -> usize {
+        place.wrapping_sub(self.low.into())
     }
 
+    /// `None` when too much room were needed for too few.
     #[inline]
-    fn put(&mut self, place: usize, print: u64, replace: bool) -> Seen {
-        let rank = self.rank(place);
-        let (word, bit) = (&mut self.taken[place / 64], 1 << (place % 64));
-        if *word & bit == 0 {
-            *word |= bit;
-            // All of them, so that it takes a few steps for many at once.
-            let its = (place / 64) as u16;
-            self.before.iter_mut().zip(0..).for_each(|(before, word)| *before += u16::from(word > its));
-            self.prints.insert(rank, print);
-            return Seen::New;
+    fn put(&mut self, place: usize, print: u64, replace: bool) -> Option<Seen> {
+        let (word, bit) = (place / 64, 1 << (place % 64));
+        if self.taken[word] & bit == 0 {
+            if self.at(place) >= self.prints.len() {
+                let low = usize::from(self.low);
+                self.make_room(low.min(place), (low + self.prints.len() - 1).max(place))?;
+            }
+            let at = self.at(place);
+            self.prints[at] = print;
+            self.taken[word] |= bit;
+            self.count += 1;
+            return Some(Seen::New);
         }
-        let known = &mut self.prints[rank];
+        let at = self.at(place);
+        let known = &mut self.prints[at];
         if *known == print {
-            return Seen::Same;
+            return Some(Seen::Same);
         }
         if replace {
             *known = print;
         }
-        Seen::Other
+        Some(Seen::Other)
+    }
+
+    /// Makes room from one place to another, and for some about them: all for which there was room are among these.
+    #[cold]
+    fn make_room(&mut self, from: usize, to: usize) -> Option<()> {
+        let (low, end) = (from / BESIDE * BESIDE, (to + 1).next_multiple_of(BESIDE));
+        let len = end - low;
+        if len > SPARE + SPARSE * usize::from(self.count) {
+            return None;
+        }
+        if len > self.prints.capacity() {
+            // What is loaded may be all there is; to others there are many to come.
+            let room = if self.prints.is_empty() { len } else { len.next_power_of_two().min(PLACES) };
+            self.prints.reserve_exact(room - self.prints.len());
+        }
+        let moved = if self.prints.is_empty() { 0 } else { usize::from(self.low) - low };
+        self.prints.splice(..0, std::iter::repeat_n(0, moved));
+        self.prints.resize(len, 0);
+        self.low = low as u16;
+        Some(())
     }
 
     /// The places that are taken, in order.
@@ -103,7 +134,7 @@ impl Grid {
     }
 
     fn entries(&self) -> impl Iterator<Item = (i64, u64)> {
-        self.places().zip(&self.prints).map(|(place, print)| (self.first + (place as u64 * self.step).cast_signed(), *print))
+        self.places().map(|place| (self.first + (place as u64 * self.step).cast_signed(), self.prints[self.at(place)]))
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -112,7 +143,7 @@ impl Grid {
         let common = common(distances());
         let first = places.first().map(|place| self.first + (*place as u64 * self.step).cast_signed());
         let distances = distances().map(|distance| if common == 1 { distance } else { distance / common });
-        encode(first, common * self.step, distances, self.prints.iter().copied())
+        encode(first, common * self.step, distances, places.iter().map(|place| self.prints[self.at(*place)]))
     }
 }
 
@@ -121,8 +152,8 @@ impl Known {
     #[inline]
     pub(super) fn put(&mut self, time: i64, print: u64, replace: bool, within: Stretch) -> Seen {
         match self {
-            Self::Grid(grid) => match grid.place(time) {
-                Some(place) => grid.put(place, print, replace),
+            Self::Grid(grid) => match grid.place(time).and_then(|place| grid.put(place, print, replace)) {
+                Some(seen) => seen,
                 None => {
                     *self = Self::Sorted(grid.entries().collect());
                     self.put_sorted(time, print, replace, None)
@@ -146,7 +177,7 @@ impl Known {
     pub(super) fn look_for(&self, time: i64) -> u64 {
         match self {
             Self::Sorted(chunk) => chunk.look(time),
-            Self::Grid(grid) => grid.place(time).and_then(|place| grid.prints.get(grid.rank(place)).copied()).unwrap_or_default(),
+            Self::Grid(grid) => grid.place(time).and_then(|place| grid.prints.get(grid.at(place)).copied()).unwrap_or_default(),
         }
     }
 
@@ -203,7 +234,7 @@ impl Known {
 
 /// The chunk as a grid, if all its times fit one: its step is the widest that all of them are multiples of.
 fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
-    let (earliest, _) = chunk.span()?;
+    let (earliest, latest) = chunk.span()?;
     let step = common(chunk.distances());
     let last = within.width.cast_unsigned().checked_sub(1)?.checked_div(step)?;
     let before = earliest.wrapping_sub(within.start).cast_unsigned() / step;
@@ -211,13 +242,13 @@ fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
         return None;
     }
     let first = earliest.checked_sub_unsigned(before * step)?;
-    // To few there are many to come, and the allocator has room for a power of two; what is loaded may be all there is.
-    let room = chunk.len() + 1;
-    let prints = Vec::with_capacity(if room <= 64 { room.next_power_of_two() } else { room });
-    let mut grid = Grid { first, step, prints, before: [0; PLACES / 64], taken: [0; PLACES / 64] };
+    let mut grid = Grid { first, step, prints: Vec::new(), low: 0, count: u16::try_from(chunk.len()).ok()?, taken: [0; PLACES / 64] };
+    grid.make_room(grid.place(earliest)?, grid.place(latest)?)?;
     for (time, print) in chunk.iter() {
         let place = grid.place(time)?;
-        grid.put(place, print, false);
+        let at = grid.at(place);
+        *grid.prints.get_mut(at)? = print;
+        grid.taken[place / 64] |= 1 << (place % 64);
     }
     Some(grid)
 }
@@ -255,7 +286,14 @@ mod tests {
         for minute in [4, 7, 5, 10, 11, 13, 14, 16, 17, 19, 20, 22] {
             assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 0, false, WITHIN), Seen::New);
         }
-        assert!(matches!(&known, Known::Grid(grid) if grid.step == MINUTE.cast_unsigned() && grid.prints.len() == 32));
+        assert!(matches!(&known, Known::Grid(grid) if grid.step == MINUTE.cast_unsigned() && grid.count == 32));
+        // Too few for the room between them, until there are more.
+        let mut known = of_minutes(200..208);
+        assert!(matches!(&known, Known::Grid(grid) if grid.prints.len() == BESIDE));
+        assert_eq!(known.put(WITHIN.start + 100 * MINUTE + 7, 0, false, WITHIN), Seen::New);
+        assert!(matches!(&known, Known::Sorted(chunk) if chunk.len() == 9));
+        (192..199).for_each(|minute| assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 0, false, WITHIN), Seen::New));
+        assert!(matches!(&known, Known::Grid(grid) if grid.prints.len() == 112 && grid.low == 96));
         // More places than there are.
         let wide = Stretch { width: 769 * MINUTE, ..WITHIN };
         let mut known = Known::default();
