@@ -43,13 +43,13 @@ pub(crate) struct Config {
     pub(crate) decimal: Option<Spanned<String>>,
     /// Adds a column of this name with the path of the row's file.
     pub(crate) file_column: Option<Spanned<String>>,
-    /// Plain files larger than this, in bytes, are cut into parts of this size, where no row can hold a line break. Default 67108864 (64 MiB).
-    #[schemars(range(min = 1), extend("default" = 67_108_864))]
+    /// Plain files larger than this, in bytes, are cut into parts of this size, where no row can hold a line break. Default 16777216 (16 MiB).
+    #[schemars(range(min = 1), extend("default" = 16_777_216))]
     pub(crate) part_size: Option<Spanned<u64>>,
 }
 
 /// The default of `part_size`.
-const PART: u64 = 64 << 20;
+const PART: u64 = 16 << 20;
 
 /// What is in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

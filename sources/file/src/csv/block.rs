@@ -73,6 +73,10 @@ impl CsvRows {
     }
 }
 
+/// A text of so many bytes is short, and so many bytes of them are put together.
+const SHORT: usize = 32;
+const PAGE: usize = 64 * SHORT;
+
 const PLAIN: Field = Field { start: 0, end: 0, quoted: false, doubled: false };
 
 /// How most cells of a type are read.
@@ -256,20 +260,47 @@ impl Column<'_> {
         }
     }
 
-    /// As [`Column::values`], for texts.
+    /// As [`Column::values`], for texts: of short ones, some at a time are put together before the column grows by them.
     #[inline(never)]
     fn append(&self, record: usize, ends: &mut Vec<i32>, bytes: &mut Vec<u8>) -> usize {
         let column = *self;
         let is_last = self.is_last();
-        let mut added = 0;
-        ends.extend((record..column.records).map_while(|record| {
+        let cell = |record| {
             let (start, end) = if is_last { column.last_cell(record) } else { column.cell(record) }?;
-            let text = column.data.get(start..end).filter(|text| text.len() > column.longest_null)?;
-            pipeline_files::text::append(text, bytes);
-            added += 1;
-            Some(i32::try_from(bytes.len()).unwrap_or(i32::MAX))
-        }));
-        added
+            (end.saturating_sub(start) > column.longest_null).then_some((start, end))
+        };
+        let as_end = |end: usize| i32::try_from(end).unwrap_or(i32::MAX);
+        let mut next = record;
+        let mut page = [0; PAGE];
+        let mut page_ends = [0; PAGE / SHORT];
+        while let Some((start, end)) = cell(next) {
+            let (mut len, mut some) = (0, 0);
+            for (page_end, record) in page_ends.iter_mut().zip(next..column.records) {
+                let Some((start, end)) = cell(record).filter(|(start, end)| end - start <= SHORT) else { break };
+                // What stands behind it is copied, too, and overwritten: of a known length, it takes no call.
+                let wide = column.data.get(start..).and_then(|rest| rest.first_chunk::<SHORT>());
+                let room = page.get_mut(len..).and_then(|rest| rest.first_chunk_mut::<SHORT>());
+                let (Some(wide), Some(room)) = (wide, room) else { break };
+                *room = *wide;
+                len += end - start;
+                *page_end = len;
+                some += 1;
+            }
+            let before = bytes.len();
+            if some > 0 {
+                bytes.extend_from_slice(page.get(..len).unwrap_or_default());
+                ends.extend(page_ends.iter().take(some).map(|end| as_end(before + end)));
+            } else {
+                bytes.extend_from_slice(column.data.get(start..end).unwrap_or_default());
+                ends.push(as_end(bytes.len()));
+                some = 1;
+            }
+            next += some;
+            if next >= column.records {
+                break;
+            }
+        }
+        next - record
     }
 }
 
