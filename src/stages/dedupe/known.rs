@@ -138,7 +138,8 @@ impl Grid {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let places: Vec<usize> = self.places().collect();
+        let mut places: Vec<usize> = Vec::with_capacity(self.count.into());
+        places.extend(self.places());
         let distances = || places.array_windows().map(|[a, b]| (b - a) as u64);
         let common = common(distances());
         let first = places.first().map(|place| self.first + (*place as u64 * self.step).cast_signed());
