@@ -288,6 +288,17 @@ mod tests {
             assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 0, false, WITHIN), Seen::New);
         }
         assert!(matches!(&known, Known::Grid(grid) if grid.step == MINUTE.cast_unsigned() && grid.count == 32));
+        // Room before those that came first is made when it is needed.
+        let mut known = of_minutes(200..240);
+        for minute in [180, 150] {
+            assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, minute.cast_unsigned(), false, WITHIN), Seen::New);
+        }
+        assert!(matches!(&known, Known::Grid(grid) if grid.low == 144 && grid.count == 42));
+        assert!(
+            (200..240)
+                .chain([180, 150])
+                .all(|minute| known.put(WITHIN.start + minute * MINUTE + 7, minute.cast_unsigned(), false, WITHIN) == Seen::Same)
+        );
         // Too few for the room between them, until there are more.
         let mut known = of_minutes(200..208);
         assert!(matches!(&known, Known::Grid(grid) if grid.prints.len() == BESIDE));
@@ -315,12 +326,14 @@ mod tests {
         #[test]
         fn a_grid_answers_and_is_stored_as_sorted_times_are(
             rows in prop::collection::vec((0..512_i64, 0..3_u64, prop::bool::weighted(0.001)), 0..700),
+            span in 10..512_i64,
             every in 1..5_i64,
             replace in any::<bool>(),
         ) {
             let mut known = Known::default();
             let mut model: BTreeMap<i64, u64> = BTreeMap::new();
             for (minute, print, beside) in rows {
+                let minute = 512 - span + minute % span;
                 let time = WITHIN.start + minute / every * every * MINUTE + i64::from(beside);
                 let seen = match model.get(&time) {
                     None => Seen::New,
