@@ -9,7 +9,7 @@ const PLACES: usize = 768;
 /// A chunk with fewer times is not worth a grid ...
 const FEW: usize = 8;
 
-/// ... nor is one in which there is room for so many places, and so many for each time.
+/// ... nor is one in which there were room for more than so many places, and so many for each time.
 const SPARE: usize = 64;
 const SPARSE: usize = 4;
 
@@ -110,7 +110,7 @@ impl Grid {
             return None;
         }
         if len > self.prints.capacity() {
-            // What is loaded may be all there is; to others there are many to come.
+            // At first no more than is needed: what is loaded may be all there is.
             let room = if self.prints.is_empty() { len } else { len.next_power_of_two().min(PLACES) };
             self.prints.reserve_exact(room - self.prints.len());
         }
