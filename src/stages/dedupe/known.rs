@@ -1,5 +1,7 @@
 //! The keys of one chunk while it is in memory.
 
+use std::ops::Range;
+
 use super::chunk::{Chunk, common, encode};
 use super::layout::Seen;
 
@@ -81,8 +83,7 @@ impl Grid {
         let (word, bit) = (place / 64, 1 << (place % 64));
         if self.taken[word] & bit == 0 {
             if self.at(place) >= self.prints.len() {
-                let low = usize::from(self.low);
-                self.make_room(low.min(place), (low + self.prints.len() - 1).max(place))?;
+                self.make_room(place)?;
             }
             let at = self.at(place);
             self.prints[at] = print;
@@ -101,23 +102,18 @@ impl Grid {
         Some(Seen::Other)
     }
 
-    /// Makes room from one place to another, and for some about them: all for which there was room are among these.
+    /// Makes room for a place beside those for which there is room.
     #[cold]
-    fn make_room(&mut self, from: usize, to: usize) -> Option<()> {
-        let (low, end) = (from / BESIDE * BESIDE, (to + 1).next_multiple_of(BESIDE));
-        let len = end - low;
-        if len > SPARE + SPARSE * usize::from(self.count) {
-            return None;
+    fn make_room(&mut self, place: usize) -> Option<()> {
+        let low = usize::from(self.low);
+        let room = room(low.min(place), (low + self.prints.len()).max(place + 1), self.count.into())?;
+        if room.len() > self.prints.capacity() {
+            // Many are to come.
+            self.prints.reserve_exact(room.len().next_power_of_two().min(PLACES) - self.prints.len());
         }
-        if len > self.prints.capacity() {
-            // At first no more than is needed: what is loaded may be all there is.
-            let room = if self.prints.is_empty() { len } else { len.next_power_of_two().min(PLACES) };
-            self.prints.reserve_exact(room - self.prints.len());
-        }
-        let moved = if self.prints.is_empty() { 0 } else { usize::from(self.low) - low };
-        self.prints.splice(..0, std::iter::repeat_n(0, moved));
-        self.prints.resize(len, 0);
-        self.low = low as u16;
+        self.prints.splice(..0, std::iter::repeat_n(0, low - room.start));
+        self.prints.resize(room.len(), 0);
+        self.low = room.start as u16;
         Some(())
     }
 
@@ -233,6 +229,12 @@ impl Known {
     }
 }
 
+/// From which place to which there is room for these, and for some about them; `None` when that is too much for so many times.
+fn room(from: usize, end: usize, count: usize) -> Option<Range<usize>> {
+    let room = from / BESIDE * BESIDE..end.next_multiple_of(BESIDE);
+    (room.len() <= SPARE + SPARSE * count).then_some(room)
+}
+
 /// The chunk as a grid, if all its times fit one: its step is the widest that all of them are multiples of.
 fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
     let (earliest, latest) = chunk.span()?;
@@ -243,13 +245,13 @@ fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
         return None;
     }
     let first = earliest.checked_sub_unsigned(before * step)?;
-    let mut grid = Grid { first, step, prints: Vec::new(), low: 0, count: u16::try_from(chunk.len()).ok()?, taken: [0; PLACES / 64] };
-    grid.make_room(grid.place(earliest)?, grid.place(latest)?)?;
+    let after = before + latest.wrapping_sub(earliest).cast_unsigned() / step;
+    // No more than is needed: what is loaded may be all there is.
+    let room = room(before as usize, usize::try_from(after).ok()?.checked_add(1)?, chunk.len())?;
+    let mut grid = Grid { first, step, prints: vec![0; room.len()], low: room.start as u16, count: 0, taken: [0; PLACES / 64] };
     for (time, print) in chunk.iter() {
         let place = grid.place(time)?;
-        let at = grid.at(place);
-        *grid.prints.get_mut(at)? = print;
-        grid.taken[place / 64] |= 1 << (place % 64);
+        grid.put(place, print, false)?;
     }
     Some(grid)
 }

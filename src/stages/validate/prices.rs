@@ -78,7 +78,7 @@ impl Prices {
         let prices = self.of(batch)?;
         if let [Some(open), Some(high), Some(low), Some(close)] = prices.each_ref().map(Numbers::plain) {
             // It implies low <= high.
-            return Ok(candles([open, high, low, close], |_| false, |[o, h, l, c]| !((l <= o) & (l <= c) & (h >= o) & (h >= c))));
+            return Ok(candles([open, high, low, close], |[o, h, l, c]| !((l <= o) & (l <= c) & (h >= o) & (h >= c))));
         }
         Ok((0..batch.num_rows()).filter(|row| Part::broken(prices.each_ref().map(|numbers| numbers.at(*row))).is_some()).collect())
     }
@@ -105,9 +105,7 @@ impl Prices {
     pub(super) fn positive(&self, batch: &RecordBatch) -> Result<Vec<usize>, StageError> {
         let prices = self.of(batch)?;
         if let [Some(open), Some(high), Some(low), Some(close)] = prices.each_ref().map(Numbers::plain) {
-            // Column by column the compiler makes steps for many numbers at once.
-            let are_prices = |columns: [&[f64]; 4]| columns.into_iter().all(|column| column.iter().fold(true, |all, x| all & is_price(*x)));
-            return Ok(candles([open, high, low, close], are_prices, |[o, h, l, c]| !(is_price(o) & is_price(h) & is_price(l) & is_price(c))));
+            return Ok(candles([open, high, low, close], |[o, h, l, c]| !(is_price(o) & is_price(h) & is_price(l) & is_price(c))));
         }
         let is_bad = |row: &usize| prices.iter().any(|numbers| numbers.at(*row).is_some_and(|x| !is_price(x)));
         Ok((0..batch.num_rows()).filter(is_bad).collect())
@@ -149,16 +147,12 @@ fn is_price(x: f64) -> bool {
     (x > 0.0) & (x < f64::INFINITY)
 }
 
-/// The rows of which open, high, low and close are bad. `are_good` may say of some rows that none of them is; for a good one among others no branch is
-/// taken: where many are bad it could not be foretold.
-fn candles([open, high, low, close]: [&[f64]; 4], are_good: impl Fn([&[f64]; 4]) -> bool, is_bad: impl Fn([f64; 4]) -> bool) -> Vec<usize> {
+/// The rows of which open, high, low and close are bad. No branch is taken for a good one: where many are bad it could not be foretold.
+fn candles([open, high, low, close]: [&[f64]; 4], is_bad: impl Fn([f64; 4]) -> bool) -> Vec<usize> {
     const BITS: usize = u64::BITS as usize;
     let mut rows = Vec::new();
     let blocks = open.chunks(BITS).zip(high.chunks(BITS)).zip(low.chunks(BITS)).zip(close.chunks(BITS));
     for (block, (((open, high), low), close)) in blocks.enumerate() {
-        if are_good([open, high, low, close]) {
-            continue;
-        }
         let candles = open.iter().zip(high).zip(low).zip(close).enumerate();
         let mut bad = candles.fold(0_u64, |bad, (bit, (((o, h), l), c))| bad | u64::from(is_bad([*o, *h, *l, *c])) << bit);
         while bad != 0 {

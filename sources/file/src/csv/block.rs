@@ -73,9 +73,16 @@ impl CsvRows {
     }
 }
 
-/// A text of so many bytes is short, and so many bytes of them are put together.
+/// A text of so many bytes is short ...
 const SHORT: usize = 32;
-const PAGE: usize = 64 * SHORT;
+/// ... and so many of them are put together.
+const TEXTS: usize = 64;
+
+/// Short texts that are put together, and where each ends.
+struct Page {
+    bytes: [u8; TEXTS * SHORT],
+    ends: [usize; TEXTS],
+}
 
 const PLAIN: Field = Field { start: 0, end: 0, quoted: false, doubled: false };
 
@@ -251,9 +258,10 @@ impl Column<'_> {
     }
 
     fn texts(&self, column: &mut Cells, odd: &mut impl FnMut(usize, &[u8], &mut Cells)) {
+        let mut page = Page { bytes: [0; TEXTS * SHORT], ends: [0; TEXTS] };
         let (mut record, mut many) = (0, 0);
         while record < self.records {
-            let known = column.texts().map_or(0, |(ends, bytes)| self.append(record, ends, bytes));
+            let known = column.texts().map_or(0, |(ends, bytes)| self.append(record, &mut page, ends, bytes));
             column.are_valid();
             many = odd_ones(many, known);
             record = self.odd(record + known, many, column, odd);
@@ -262,7 +270,7 @@ impl Column<'_> {
 
     /// As [`Column::values`], for texts: of short ones, some at a time are put together before the column grows by them.
     #[inline(never)]
-    fn append(&self, record: usize, ends: &mut Vec<i32>, bytes: &mut Vec<u8>) -> usize {
+    fn append(&self, record: usize, page: &mut Page, ends: &mut Vec<i32>, bytes: &mut Vec<u8>) -> usize {
         let column = *self;
         let is_last = self.is_last();
         let cell = |record| {
@@ -271,36 +279,44 @@ impl Column<'_> {
         };
         let as_end = |end: usize| i32::try_from(end).unwrap_or(i32::MAX);
         let mut next = record;
-        let mut page = [0; PAGE];
-        let mut page_ends = [0; PAGE / SHORT];
-        while let Some((start, end)) = cell(next) {
-            let (mut len, mut some) = (0, 0);
-            for (page_end, record) in page_ends.iter_mut().zip(next..column.records) {
-                let Some((start, end)) = cell(record).filter(|(start, end)| end - start <= SHORT) else { break };
-                // What stands behind it is copied, too, and overwritten: of a known length, it takes no call.
-                let wide = column.data.get(start..).and_then(|rest| rest.first_chunk::<SHORT>());
-                let room = page.get_mut(len..).and_then(|rest| rest.first_chunk_mut::<SHORT>());
-                let (Some(wide), Some(room)) = (wide, room) else { break };
-                *room = *wide;
-                len += end - start;
-                *page_end = len;
-                some += 1;
-            }
+        while next < column.records
+            && let Some((start, end)) = cell(next)
+        {
+            let some = page.fill(column.data, (next..column.records).map_while(cell));
+            let short = page.ends.get(..some).unwrap_or_default();
             let before = bytes.len();
-            if some > 0 {
-                bytes.extend_from_slice(page.get(..len).unwrap_or_default());
-                ends.extend(page_ends.iter().take(some).map(|end| as_end(before + end)));
-            } else {
-                bytes.extend_from_slice(column.data.get(start..end).unwrap_or_default());
-                ends.push(as_end(bytes.len()));
-                some = 1;
+            match short.last() {
+                Some(len) => {
+                    bytes.extend_from_slice(page.bytes.get(..*len).unwrap_or_default());
+                    ends.extend(short.iter().map(|end| as_end(before + end)));
+                }
+                None => {
+                    bytes.extend_from_slice(column.data.get(start..end).unwrap_or_default());
+                    ends.push(as_end(bytes.len()));
+                }
             }
-            next += some;
-            if next >= column.records {
-                break;
-            }
+            next += some.max(1);
         }
         next - record
+    }
+}
+
+impl Page {
+    /// Puts the texts of cells together, up to the first one that is not short or has too little behind it; answers how many.
+    #[inline(always)]
+    fn fill(&mut self, data: &[u8], cells: impl Iterator<Item = (usize, usize)>) -> usize {
+        let (mut len, mut some) = (0, 0);
+        for (its, (start, end)) in self.ends.iter_mut().zip(cells) {
+            // What stands behind it is copied, too, and overwritten: of a known length, it takes no call.
+            let wide = data.get(start..).and_then(|rest| rest.first_chunk::<SHORT>());
+            let room = self.bytes.get_mut(len..).and_then(|rest| rest.first_chunk_mut::<SHORT>());
+            let (true, Some(wide), Some(room)) = (end - start <= SHORT, wide, room) else { break };
+            *room = *wide;
+            len += end - start;
+            *its = len;
+            some += 1;
+        }
+        some
     }
 }
 
