@@ -101,16 +101,18 @@ fn up_to_8(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// The number of eight digits, the first in the lowest byte: neighbours are put together to numbers of two digits, then of four, then of eight.
+/// The number of eight digits, the first in the lowest byte: neighbours are put together to numbers of two digits; of those, every second one at a
+/// time is multiplied with what it is worth, so that all that counts comes together in the upper half.
 ///
 /// ```
 /// assert_eq!(pipeline_files::decimal::eight(u64::from_le_bytes([0, 0, 1, 8, 6, 5, 5, 0])), 186_550);
 /// ```
 #[inline]
 pub fn eight(digits: u64) -> u64 {
-    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
+    const PAIRS: u64 = 0x0000_00ff_0000_00ff;
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let (first, second) = (pairs & PAIRS, (pairs >> 16) & PAIRS);
+    first.wrapping_mul(1_000_000 << 32 | 100).wrapping_add(second.wrapping_mul(10_000 << 32 | 1)) >> 32
 }
 
 /// Writes a number as the shortest text that is read back as it, as `zmij` has it.
@@ -367,6 +369,12 @@ mod tests {
             let mut room = [b'x'; room::WIDTH];
             let len = put(value, &mut room);
             prop_assert_eq!(&room[..len], text.as_bytes());
+        }
+
+        #[test]
+        fn eight_digits_are_those_of_the_number(number in 0..GROUP) {
+            let signs = format!("{number:08}").into_bytes().into_iter().rev().fold(0, |signs, sign| signs << 8 | u64::from(sign - b'0'));
+            prop_assert_eq!(eight(signs), number);
         }
 
         #[test]

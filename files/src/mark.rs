@@ -100,17 +100,28 @@ impl Mark {
         Ok(Self { len, head_len, head, tail, body, stamp: None })
     }
 
-    /// A file that had the mark `before` and to which bytes were appended. Of what is on the disk only the ends are read.
-    pub(crate) fn extended(file: &mut dyn DiskFile, before: &Self, appended: &Appended) -> io::Result<Self> {
+    /// Appends bytes to a file that has the mark `before`, and answers the mark that it has then. Of what was there only the ends are read.
+    pub(crate) fn append(file: &mut dyn DiskFile, before: &Self, appended: &Appended) -> io::Result<Self> {
         let len = before.len + appended.len();
-        let Some(sum) = before.body.as_deref().and_then(|body| u64::from_str_radix(body, 16).ok()) else {
-            return Self::of(file, len, before.head_len);
-        };
+        let mut blocks = before.blocks(file)?;
+        file.seek(SeekFrom::Start(before.len))?;
+        for piece in appended.pieces() {
+            file.write_all(piece)?;
+            // Now it is in the processor's cache.
+            if let Some(blocks) = &mut blocks {
+                blocks.add(piece);
+            }
+        }
+        let Some(blocks) = blocks else { return Self::of(file, len, before.head_len) };
         let (head, tail) = Self::ends(file, len, before.head_len)?;
-        let begun = before.len % BLOCK;
-        let mut blocks = Blocks { number: before.len / BLOCK, sum, begun: read_part(file, before.len - begun, begun)? };
-        appended.pieces().iter().for_each(|piece| blocks.add(piece));
         Ok(Self { len, head_len: before.head_len, head, tail, body: Some(blocks.text()), stamp: None })
+    }
+
+    /// The blocks of the body so far; `None` where the record does not know them.
+    fn blocks(&self, file: &mut dyn DiskFile) -> io::Result<Option<Blocks>> {
+        let Some(sum) = self.body.as_deref().and_then(|body| u64::from_str_radix(body, 16).ok()) else { return Ok(None) };
+        let begun = self.len % BLOCK;
+        Ok(Some(Blocks { number: self.len / BLOCK, sum, begun: read_part(file, self.len - begun, begun)? }))
     }
 
     fn ends(file: &mut dyn DiskFile, len: u64, head_len: u64) -> io::Result<(String, String)> {
@@ -245,12 +256,11 @@ mod tests {
                 appended.push(bytes[at..(at + piece).min(bytes.len())].to_vec());
                 at = (at + piece).min(bytes.len());
             }
-            file.seek(SeekFrom::Start(mark.len)).unwrap();
-            appended.pieces().iter().for_each(|piece| file.write_all(piece).unwrap());
+            let grown = Mark::append(&mut *file, &mark, &appended).unwrap();
             let whole = Mark::of(&mut *file, mark.len + appended.len(), mark.head_len).unwrap();
-            assert_eq!(Mark::extended(&mut *file, &mark, &appended).unwrap(), whole);
+            assert_eq!(grown, whole);
             mark.body = None;
-            assert_eq!(Mark::extended(&mut *file, &mark, &appended).unwrap(), whole, "of an older record");
+            assert_eq!(Mark::append(&mut *file, &mark, &appended).unwrap(), whole, "of an older record");
         }
     }
 }

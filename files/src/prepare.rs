@@ -1,7 +1,7 @@
 //! Writing an epoch's changes, so that they last and do not count yet.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::mem;
 
 use pipeline_contract::{DiskFile, Epoch, SinkState, StageError};
@@ -76,12 +76,7 @@ impl FileSet {
         let mut file = self.cx.ports.disk.open_write(path.as_ref()).map_err(|error| io_error("open", &path, &error))?;
         self.expect_length(&path, &*file, mark)?;
         self.prepared.push(Done::Appended { path: path.clone(), from: mark.len, to: mark.len + appended.len() });
-        let mut write = || {
-            file.seek(SeekFrom::Start(mark.len))?;
-            appended.pieces().iter().try_for_each(|piece| file.write_all(piece))?;
-            Mark::extended(&mut *file, mark, appended)
-        };
-        let mark = write().map_err(|error| io_error("write", &path, &error))?;
+        let mark = Mark::append(&mut *file, mark, appended).map_err(|error| io_error("write", &path, &error))?;
         Ok(Written { path, file, record: Record { mark, pending: None } })
     }
 

@@ -170,15 +170,17 @@ impl Drive<'_> {
                     if !can_stop_here || self.writer.preview.is_some() {
                         continue;
                     }
+                    if self.writer.may_land() {
+                        // What these rows have for the sinks need not wait.
+                        self.land().await.map_err(SplitEnd::Stop)?;
+                        self.still_counts(worker.index)?;
+                    }
                     // Rows that are fresh from the reader are worked on fastest.
                     self.pass(worker.index, std::mem::take(&mut held), false).await?;
                     if (rows >= self.settings.epoch_rows || bytes >= self.settings.epoch_bytes) && self.writer.is_full(self.settings) {
                         (rows, bytes) = (0, 0);
                         self.commit_beside().await.map_err(SplitEnd::Stop)?;
-                        if self.record.splits.get(worker.index).is_some_and(|split| split.status == SplitStatus::Failed) {
-                            // Its prefix could not be stored: what follows would stand alone.
-                            return Err(SplitEnd::Stored);
-                        }
+                        self.still_counts(worker.index)?;
                     }
                 }
                 Some(Message::Restart) => {
@@ -189,6 +191,14 @@ impl Drive<'_> {
                 Some(Message::Failed(error)) => return Err(SplitEnd::Failed(error)),
                 None => return Err(SplitEnd::Failed(StageError::developer("the task that read the split ended without a word (it panicked)"))),
             }
+        }
+    }
+
+    /// Fails for a split whose rows so far could not be stored: what follows would stand alone.
+    fn still_counts(&self, split: usize) -> Result<(), SplitEnd> {
+        match self.record.splits.get(split) {
+            Some(split) if split.status == SplitStatus::Failed => Err(SplitEnd::Stored),
+            _ => Ok(()),
         }
     }
 

@@ -391,7 +391,9 @@ impl Store for SqliteStore {
     }
 
     fn prune(&self, keep: usize, before: Option<DateTime<Utc>>) -> Result<(), StageError> {
-        self.write(|tx| Ok(history::prune(tx, keep, before)?))
+        let pruned = self.write(|tx| Ok(history::prune(tx, keep, before)?));
+        self.checkpoints.cut(&self.file);
+        pruned
     }
 
     fn rebuild(&self, rebuilt: &Rebuilt) -> Result<(), StageError> {

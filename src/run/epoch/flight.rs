@@ -97,6 +97,11 @@ impl EpochWriter {
         self.flight = Some(Flight { epoch, passed, outcomes, committed, queue: Vec::new(), task, over });
     }
 
+    /// Is the commit of an epoch over, so that nobody would wait for it?
+    pub(crate) fn may_land(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.task.is_finished())
+    }
+
     /// Waits for the epoch that is being committed, if there is one, and gives the sinks what came meanwhile. What became of it is in `landing`.
     pub(crate) async fn land(&mut self) {
         let Some(mut flight) = self.flight.take() else { return };

@@ -77,6 +77,22 @@ async fn the_next_epoch_goes_through_dedupe_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sinks_are_given_rows_as_soon_as_they_are_back() {
+    let mut world = world(1);
+    let wait = || Step::Wait(Duration::from_secs(5));
+    let rows = |minutes: &[i64]| Step::Rows(minutes.to_vec());
+    world.script.splits = vec![("a", vec![rows(&[1, 2, 3]), rows(&[1]), wait(), rows(&[2]), wait(), rows(&[4])])];
+    let shelf = world.shelf.clone();
+    let looked_at = async |second| {
+        tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(second)).await;
+        shelf.lock().unwrap().looked
+    };
+    let (record, before, after) = tokio::join!(world.run(), looked_at(4), looked_at(7));
+    assert_eq!((before, after), (0, 2), "the first one came while the epoch was being prepared, for a second; the second one after that");
+    assert_eq!((record.rows.written, record.rows.duplicates), (4, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_being_stored_is_known() {
     let mut world = world(1);
     let rows = vec![Step::Rows(vec![1, 2, 3]), Step::Rows(vec![3, 2, 4]), Step::Other(vec![4, 1, 5]), Step::Rows(vec![6, 5, 4])];

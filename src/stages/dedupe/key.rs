@@ -20,6 +20,7 @@ use arrow::array::{Array, BooleanArray, Float64Array, Int64Array, StringArray, T
 use arrow::buffer::NullBuffer;
 use pipeline_contract::{ColumnType, StageError, arrow, instant, rfc3339};
 use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
 
 const NULL: u8 = 0;
 const BOOLEAN: u8 = 1;
@@ -129,18 +130,16 @@ fn fixed(tag: u8, value: [u8; 8], into: &mut Vec<u8>) {
 }
 
 /// The bits of a float such that equal numbers have equal bits.
+#[inline(always)]
 fn canonical(value: f64) -> u64 {
-    if value.is_nan() {
-        0x7ff8_0000_0000_0000
-    } else if value == 0.0 {
-        0
-    } else {
-        value.to_bits()
-    }
+    // The sum of -0 and 0 is 0.
+    if value.is_nan() { 0x7ff8_0000_0000_0000 } else { (value + 0.0).to_bits() }
 }
 
-/// So many numbers of a row at most are put together without a buffer that grows.
+/// So many numbers of a row at most are put together without a buffer that grows ...
 const NUMBERS: usize = 12;
+/// ... and those of so many rows at once, column by column. (What is stored piece by piece and loaded at once as a whole is waited for.)
+const ROWS: usize = 64;
 
 /// Columns as they are asked for the fingerprints of their rows.
 pub(super) struct Others<'a> {
@@ -158,23 +157,37 @@ impl<'a> Others<'a> {
         Self { columns, numbers, nulls }
     }
 
-    /// The fingerprint of a row; `buffer` is room to work in.
-    #[inline]
-    pub(super) fn fingerprint(&self, row: usize, buffer: &mut Vec<u8>) -> u64 {
-        if let Some(numbers) = &self.numbers
-            && !self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
-        {
-            let mut bytes = [FLOAT; 9 * NUMBERS];
-            for (part, column) in bytes.as_chunks_mut::<9>().0.iter_mut().zip(numbers) {
-                part[1..].copy_from_slice(&canonical(column[row]).to_be_bytes());
+    /// The fingerprints of the first `len` rows; 0 for a row that is not there.
+    pub(super) fn fingerprints(&self, len: usize, is_there: impl Fn(usize) -> bool) -> Vec<u64> {
+        let mut prints = Vec::with_capacity(len);
+        let mut buffer = Vec::new();
+        let Some(numbers) = &self.numbers else {
+            prints.extend((0..len).map(|row| if is_there(row) { self.fingerprint(row, &mut buffer) } else { 0 }));
+            return prints;
+        };
+        let mut rooms = [[FLOAT; 9 * NUMBERS]; ROWS];
+        for from in (0..len).step_by(ROWS) {
+            for (place, values) in numbers.iter().enumerate() {
+                for (room, value) in rooms.iter_mut().zip(values.get(from..).unwrap_or_default()) {
+                    room[9 * place + 1..9 * place + 9].copy_from_slice(&canonical(*value).to_be_bytes());
+                }
             }
-            return xxhash_rust::xxh3::xxh3_64(&bytes[..9 * numbers.len()]);
+            prints.extend(rooms.iter().zip(from..len).map(|(room, row)| match &self.nulls {
+                _ if !is_there(row) => 0,
+                Some(nulls) if nulls.is_null(row) => self.fingerprint(row, &mut buffer),
+                _ => xxh3_64(&room[..9 * numbers.len()]),
+            }));
         }
+        prints
+    }
+
+    /// The fingerprint of a row; `buffer` is room to work in.
+    fn fingerprint(&self, row: usize, buffer: &mut Vec<u8>) -> u64 {
         buffer.clear();
         for column in &self.columns {
             column.print(row, buffer);
         }
-        xxhash_rust::xxh3::xxh3_64(buffer)
+        xxh3_64(buffer)
     }
 }
 
@@ -184,6 +197,7 @@ mod tests {
 
     use pipeline_contract::arrow::{ArrayRef, RecordBatch};
     use pipeline_contract::schema;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -225,29 +239,33 @@ mod tests {
     #[test]
     fn fingerprints_never_change() {
         let batch = batch();
-        let others = Others::of(columns(&batch));
-        let mut buffer = Vec::new();
-        let prints: Vec<u64> = (0..4).map(|row| others.fingerprint(row, &mut buffer)).collect();
+        let prints = Others::of(columns(&batch)).fingerprints(4, |_| true);
         assert_eq!(prints, [0x5f6d_2b73_c7ed_b34e, 0xe864_e589_3a27_3242, 0x6152_7a2f_71a9_4323, 0xe864_e589_3a27_3242]);
-        assert_eq!(Others::of(Vec::new()).fingerprint(0, &mut buffer), 0x2d06_8005_38d3_94c2);
+        assert_eq!(Others::of(Vec::new()).fingerprints(1, |_| true), [0x2d06_8005_38d3_94c2]);
     }
 
-    #[test]
-    fn numbers_have_the_fingerprint_that_they_have_among_others() {
-        let mut buffer = Vec::new();
-        for many in [1, 2, 5, NUMBERS, NUMBERS + 1] {
-            let row = |n: usize| vec![Some(-0.0), Some(1.5 + n as f64), Some(-f64::NAN), Some(f64::MIN)];
-            let with_null = |n: usize| if n == 1 { vec![Some(0.0), None, Some(1.0), Some(2.0)] } else { row(n) };
-            for arrays in [(0..many).map(row).collect::<Vec<_>>(), (0..many).map(with_null).collect()] {
-                let arrays: Vec<Float64Array> = arrays.into_iter().map(Float64Array::from).collect();
-                let columns = || arrays.iter().map(Column::Float).collect::<Vec<_>>();
-                let others = Others::of(columns());
-                assert_eq!(others.numbers.is_some(), many <= NUMBERS);
-                let slowly = Others { numbers: None, ..Others::of(columns()) };
-                for row in 0..4 {
-                    assert_eq!(others.fingerprint(row, &mut buffer), slowly.fingerprint(row, &mut buffer), "{many} columns, row {row}");
-                }
-            }
+    proptest! {
+        #[test]
+        fn numbers_have_the_fingerprints_that_they_have_among_others(
+            many in prop::sample::select(vec![1, 2, 5, NUMBERS, NUMBERS + 1]),
+            rows in 0..3 * ROWS,
+            seed in any::<u64>(),
+            null_of in prop::sample::select(vec![0, 3, 100]),
+        ) {
+            const SPECIAL: [f64; 6] = [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::MIN];
+            let random = |row: usize, column: usize, what: u64| xxh3_64(&[seed, row as u64, column as u64, what].map(u64::to_le_bytes).concat());
+            let value = |row: usize, column: usize| match random(row, column, 0) {
+                _ if null_of > 0 && random(row, column, 1) % null_of == 0 => None,
+                n if n % 4 == 0 => Some(SPECIAL[n as usize / 4 % SPECIAL.len()]),
+                n => Some(f64::from_bits(n)),
+            };
+            let arrays: Vec<Float64Array> = (0..many).map(|column| (0..rows).map(|row| value(row, column)).collect()).collect();
+            let columns = || arrays.iter().map(Column::Float).collect::<Vec<_>>();
+            let is_there = |row: usize| random(row, 0, 2) % 8 > 0;
+            let prints = Others::of(columns()).fingerprints(rows, is_there);
+            prop_assert_eq!(Others::of(columns()).numbers.is_some(), many <= NUMBERS);
+            let slowly = Others { numbers: None, ..Others::of(columns()) };
+            prop_assert_eq!(prints, slowly.fingerprints(rows, is_there));
         }
     }
 

@@ -122,8 +122,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    #[inline]
-    pub(super) fn fingerprint(&self, row: usize, buffer: &mut Vec<u8>) -> u64 {
-        self.others.fingerprint(row, buffer)
+    /// The fingerprints of all rows; 0 for one that is not there.
+    pub(super) fn fingerprints(&self, is_there: impl Fn(usize) -> bool) -> Vec<u64> {
+        self.others.fingerprints(self.len, is_there)
     }
 }

@@ -59,6 +59,11 @@ pub(super) struct ShortNames {
 }
 
 impl ShortNames {
+    /// With room for so many.
+    pub(super) fn with_capacity(names: usize) -> Self {
+        Self { table: HashTable::with_capacity(names), hasher: RandomState::default() }
+    }
+
     #[inline]
     pub(super) fn get(&self, name: &Short) -> Option<u32> {
         self.find(self.hasher.hash_one(name), name)

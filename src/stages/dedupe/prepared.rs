@@ -26,9 +26,7 @@ impl Prepared {
         let mut prepared = Self { key_of_rows: Vec::with_capacity(rows.len), kept: kept.cloned(), ..Self::default() };
         let is_there = |row: usize| !rows.lacks_key(row) && kept.is_none_or(|kept| kept.value(row));
         prepared.find_keys(rows, is_there)?;
-        let mut buffer = Vec::new();
-        let print = |(row, key): (usize, &u32)| if *key == NOWHERE.0 { 0 } else { rows.fingerprint(row, &mut buffer) };
-        prepared.prints = prepared.key_of_rows.iter().enumerate().map(print).collect();
+        prepared.prints = rows.fingerprints(|row| prepared.key_of_rows.get(row).is_some_and(|key| *key != NOWHERE.0));
         Ok(prepared)
     }
 
@@ -37,7 +35,8 @@ impl Prepared {
         let mut table: hashbrown::HashTable<u32> = hashbrown::HashTable::new();
         // A key that is one text is most often short, and compared as a few words instead of byte by byte.
         let texts = rows.only_text().map(|texts| (texts.value_data(), texts.value_offsets()));
-        let mut short_ones = ShortNames::default();
+        // Most often each comes many times.
+        let mut short_ones = ShortNames::with_capacity(rows.len / 16);
         let mut key = Vec::new();
         for row in 0..rows.len {
             if !is_there(row) {

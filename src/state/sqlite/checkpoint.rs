@@ -1,6 +1,6 @@
 //! What the write-ahead log holds is moved into the file beside the run that fills it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +10,9 @@ use rusqlite::{Connection, OpenFlags};
 
 /// The log is moved after so many bytes: a chunk is saved by several epochs in a row, and what the log holds of it twice is moved once.
 const DUE_BYTES: usize = 8 << 20;
+
+/// A log that grew longer is cut when a run has ended.
+const KEPT_BYTES: u64 = 16 << 20;
 
 /// After so many pages (of 4 KiB) the connection that writes moves the log itself: it grows no further, however slow the disk is.
 pub(super) const MOST_PAGES: u32 = 16_000;
@@ -34,17 +37,17 @@ impl Checkpoints {
             return;
         }
         self.saved.store(0, Ordering::Relaxed);
-        let file = file.to_owned();
-        let (over, wait) = mpsc::channel::<()>();
-        let work = move || {
-            let _over = over;
-            let _ = checkpoint(&file);
-        };
-        match threads::several() {
-            Some(runtime) => drop(runtime.spawn_blocking(work)),
-            None => work(),
+        *moving = Some(start(file.to_owned(), "PASSIVE", None));
+    }
+
+    /// The run is over: what is left of a long log is moved, and its place on the disk given back.
+    pub(super) fn cut(&self, file: &Path) {
+        let mut log = file.as_os_str().to_owned();
+        log.push("-wal");
+        if std::fs::metadata(log).is_ok_and(|log| log.len() > KEPT_BYTES) {
+            let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+            *moving = Some(start(file.to_owned(), "TRUNCATE", moving.take()));
         }
-        *moving = Some(wait);
     }
 
     /// Waits for a move that goes on.
@@ -61,9 +64,24 @@ impl Drop for Checkpoints {
     }
 }
 
-/// Waits for nobody, and keeps nobody waiting.
-fn checkpoint(file: &Path) -> rusqlite::Result<()> {
+/// Moves the log once the move before is over. What is answered hangs up then.
+fn start(file: PathBuf, mode: &'static str, before: Option<Receiver<()>>) -> Receiver<()> {
+    let (over, wait) = mpsc::channel::<()>();
+    let work = move || {
+        let _over = over;
+        let _ = before.map(|before| before.recv());
+        let _ = checkpoint(&file, mode);
+    };
+    match threads::several() {
+        Some(runtime) => drop(runtime.spawn_blocking(work)),
+        None => work(),
+    }
+    wait
+}
+
+/// Waits for nobody. `PASSIVE` keeps nobody waiting, either.
+fn checkpoint(file: &Path, mode: &str) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
 }

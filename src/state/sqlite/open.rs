@@ -166,9 +166,7 @@ fn open(file: &Path, checked_bytes: u64) -> Result<SqliteStore, Refusal> {
     let known = version(&connection)?;
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // A log that grew is cut to a usual size when it begins anew.
     connection.query_row(&format!("PRAGMA wal_autocheckpoint = {MOST_PAGES}"), [], |_| Ok(()))?;
-    connection.query_row("PRAGMA journal_size_limit = 16777216", [], |_| Ok(()))?;
     // What one epoch changes has room: pages that do not are written to the log before their time, and once more later.
     connection.pragma_update(None, "cache_size", -8000)?;
     connection.set_prepared_statement_cache_capacity(64);

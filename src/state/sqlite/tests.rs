@@ -478,3 +478,22 @@ fn a_log_that_grew_is_moved_into_the_file_while_the_state_is_open() {
     }
     assert_eq!(store.dedupe_size().unwrap(), (600, 0));
 }
+
+#[test]
+fn a_log_that_is_long_when_a_run_has_ended_gives_its_place_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let log = || fs::metadata(dir.path().join("state.db-wal")).unwrap().len();
+    for (epoch, many, is_cut) in [(1, 1000, false), (2, 4000, true)] {
+        let run = run(&format!("r{epoch}"), &format!("2026-05-19T1{epoch}:00:00Z"));
+        store.start_run(&run, true).unwrap();
+        let chunks = (0..many).map(|n| (ChunkKey { series: b"a".to_vec(), chunk: n }, vec![7; 5000])).collect();
+        store.commit_epoch(&EpochCommit { dedupe: DedupeChanges { chunks, ..DedupeChanges::default() }, ..commit(epoch, &run.run_id) }).unwrap();
+        store.end_run(&RunRecord { status: RunStatus::Ok, ..run }).unwrap();
+        let before = log();
+        store.prune(50, None).unwrap();
+        store.checkpoints.settle();
+        assert_eq!((before > 16 << 20, log() == 0), (is_cut, is_cut), "{before} bytes, then {}", log());
+    }
+    assert_eq!(store.dedupe_size().unwrap(), (4000, 0));
+}
