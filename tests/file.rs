@@ -39,6 +39,27 @@ fn the_shipped_pipeline_cleans_its_candles_once() {
     assert_eq!(room.read("data/clean/candles.csv"), cleaned);
 }
 
+/// However many parts a file is read in, one thing is said of it once.
+#[test]
+fn the_parts_of_a_file_are_spoken_of_together() {
+    let room = room();
+    let rows: String = (0..400).map(|n| format!("a,{},1.5\n", 1_779_202_800_000_i64 + n * 60_000)).collect();
+    room.write("in.csv", &format!("coin_id,at,price\n{rows}"));
+    let columns = "coin_id = \"text\"\nat = { type = \"timestamp\", format = \"unix_ms\" }\nprice = \"float\"\n";
+    let source = "[source]\ntype = \"file\"\npath = \"in.csv\"\nquoted_newlines = false\npart_size = 300\n";
+    let rest = "[dedupe]\nkeys = [\"coin_id\", \"at\"]\n[sink]\ntype = \"csv\"\npath = \"out.csv\"\n";
+    room.write("p.toml", &format!("name = \"p\"\n[trigger]\ntype = \"manual\"\n{source}[source.columns]\n{columns}{rest}"));
+    let done = room.pipeline(&["run", "p.toml", "--once"]);
+    done.exits(0).prints("\n  in.csv#0 ... in.csv#26 (27 splits)  ok  400 read: 400 written\n");
+    std::fs::remove_file(room.path("out.csv")).unwrap();
+    let failed = room.pipeline(&["run", "p.toml", "--once"]);
+    failed.exits(1).prints("  in.csv#0 ... in.csv#26 (27 splits)  failed  storage: out.csv is gone").says("splits_failed=27");
+    for said in [&failed.stdout, &failed.stderr] {
+        assert_eq!(said.matches("help").count(), 1, "{said}");
+    }
+    assert_eq!(failed.stderr.lines().count(), 3, "the run began, it failed, it is over: {}", failed.stderr);
+}
+
 #[test]
 fn a_new_pipeline_from_a_file_reads_it() {
     let room = room();

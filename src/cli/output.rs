@@ -9,6 +9,7 @@ use pipeline_contract::{ColumnType, row_json};
 use serde_json::Value;
 
 use super::CliError;
+use crate::run::alike::{alike, named, together};
 use crate::run::status_name;
 use crate::state::{Counts, RunRecord};
 
@@ -69,13 +70,16 @@ pub(crate) fn summary_text(pipeline: &str, run: &RunRecord) -> String {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a run fit 53 bits")]
     let seconds = took as f64 / 1000.0;
     let _ = writeln!(text, "{pipeline}: {} in {seconds:.1} s, {}", status_name(run.status), words(&run.rows));
-    let width = run.splits.iter().map(|split| split.split.id.chars().count()).max().unwrap_or_default();
-    for split in &run.splits {
-        let name = format!("{:width$}", split.split.id);
+    let groups: Vec<_> = alike(&run.splits).into_iter().filter_map(|group| run.splits.get(group)).collect();
+    let names: Vec<String> = groups.iter().map(|group| named(group)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    for (group, name) in groups.into_iter().zip(names) {
+        let Some(split) = group.first() else { continue };
+        let name = format!("{name:width$}");
         let tries = if split.attempts > 1 { format!(" (opened {} times)", split.attempts) } else { String::new() };
         match &split.error {
             None => {
-                let _ = writeln!(text, "  {name}  {}  {}{tries}", split_status(split.status), words(&split.rows));
+                let _ = writeln!(text, "  {name}  {}  {}{tries}", split_status(split.status), words(&together(group)));
             }
             Some(error) => {
                 let _ = writeln!(text, "  {name}  {}  {}: {}{tries}", split_status(split.status), error.category, error.message);

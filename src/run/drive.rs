@@ -385,8 +385,15 @@ impl Drive<'_> {
 
     fn fail(&mut self, index: usize, error: &StageError) {
         let error = &advised(error, &self.settings.file);
-        if let Some(split) = self.record.splits.get(index) {
-            tracing::error!(split = %split.split.id, category = %error.category, reason = %error, help = error.help.as_deref(), "split failed");
+        let (before, rest) = self.record.splits.split_at(index.min(self.record.splits.len()));
+        // Said once, where the file of a hundred splits is gone; the run's last line names them all.
+        let is_said = before.iter().rev().find_map(|split| split.error.as_ref()) == Some(&error_record(error));
+        match rest.first() {
+            Some(split) if is_said => tracing::debug!(split = %split.split.id, "split failed as the one before"),
+            Some(split) => {
+                tracing::error!(split = %split.split.id, category = %error.category, reason = %error, help = error.help.as_deref(), "split failed");
+            }
+            None => {}
         }
         self.note(index, error);
     }

@@ -8,6 +8,7 @@
 //! - `budget` and `ports` are the engine's side of the contract's ports.
 
 mod advice;
+pub mod alike;
 mod budget;
 mod drive;
 mod epoch;
@@ -356,8 +357,11 @@ impl Engine {
             tracing::warn!("many rejects: {text}");
         }
         (self.observer)(&RunEvent::Ended);
-        let failed: Vec<String> =
-            record.splits.iter().filter_map(|s| s.error.as_ref().map(|e| format!("{}: {}: {}", s.split.id, e.category, e.message))).collect();
+        let failed: Vec<String> = alike::alike(&record.splits)
+            .into_iter()
+            .filter_map(|group| record.splits.get(group))
+            .filter_map(|group| group.first()?.error.as_ref().map(|e| format!("{}: {}: {}", alike::named(group), e.category, e.message)))
+            .collect();
         let of = |status| record.splits.iter().filter(|split| split.status == status).count();
         tracing::info!(
             status = status_name(record.status),
