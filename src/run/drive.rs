@@ -23,6 +23,9 @@ const HOPELESS: u32 = 3;
 /// For each split that is read at once, so many others may be read and wait for their turn: while an epoch is committed, or one split takes longer.
 const READ_AHEAD: usize = 3;
 
+/// So many chunks are passed on at once, if they are there.
+const AT_ONCE: usize = 4;
+
 /// Fewer rows are passed on where the driver is: to hand its thread to other tasks takes longer.
 const FEW_ROWS: usize = 1000;
 
@@ -167,7 +170,8 @@ impl Drive<'_> {
                     rows += chunk.read;
                     bytes += chunk.memory();
                     held.push(*chunk);
-                    if !can_stop_here || self.writer.preview.is_some() {
+                    let more = held.len() < AT_ONCE && !worker.messages.is_empty() && self.writer.has_room(&held, self.settings);
+                    if !can_stop_here || self.writer.preview.is_some() || more {
                         continue;
                     }
                     if self.writer.may_land() {

@@ -118,6 +118,8 @@ impl SqliteStore {
     /// Saves an epoch, whose sinks and forgotten rejects are those of the answer.
     fn save(&self, commit: &EpochCommit, durable: &mut UntilDurable<'_>) -> Result<Durable, StageError> {
         self.runs.store(true, Ordering::Relaxed);
+        // The log begins anew once all of it was moved: else it would only grow.
+        self.checkpoints.settle();
         let durable = self.write(|tx| {
             super::check_next(last(tx)?.map(|(epoch, _)| epoch), commit.epoch).map_err(Fault::Ours)?;
             history::save_progress(tx, commit)?;

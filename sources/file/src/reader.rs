@@ -1,5 +1,6 @@
 //! One file, or a part of one, batch by batch.
 
+use std::collections::VecDeque;
 use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use crate::source::{Opened, Shared};
 const ROWS: usize = 8192;
 /// ... or bytes of the file, whichever comes first.
 const BYTES: u64 = 4 << 20;
+/// Batches are read together up to so many bytes of the file.
+const READY: u64 = 2 << 20;
 /// As much of a line as a reject keeps.
 const KEPT: usize = 2000;
 
@@ -95,6 +98,8 @@ pub(crate) struct FileReader {
     counted: Counted,
     failed: Option<StageError>,
     done: bool,
+    /// What was read with the last batch, and is next.
+    ready: VecDeque<Result<Read, StageError>>,
 }
 
 impl FileReader {
@@ -127,7 +132,35 @@ impl FileReader {
         let end = opened.part.map(|(_, end)| end);
         let before = (start == 0).then_some(0);
         let counted = opened.part.map(|_| shared.counted(&opened)).unwrap_or_default();
-        Ok(Self { shared, opened, lines, parser, batch, rejects: Vec::new(), end, before, counted, failed: None, done: false })
+        Ok(Self {
+            shared,
+            opened,
+            lines,
+            parser,
+            batch,
+            rejects: Vec::new(),
+            end,
+            before,
+            counted,
+            failed: None,
+            done: false,
+            ready: VecDeque::new(),
+        })
+    }
+
+    /// The next batch; some more are made ready, as each change of threads costs both of them their caches.
+    fn some(&mut self) -> Result<Option<Read>, StageError> {
+        let from = self.lines.offset;
+        let first = self.next();
+        while let Ok(Some(_)) = first
+            && !self.done
+            && self.lines.offset - from < READY
+            && self.ready.back().is_none_or(Result::is_ok)
+            && let Some(next) = self.next().transpose()
+        {
+            self.ready.push_back(next);
+        }
+        first
     }
 
     fn next(&mut self) -> Result<Option<Read>, StageError> {
@@ -411,6 +444,9 @@ impl Opened {
 impl Reader for FileReader {
     /// Nothing is awaited: a read that was begun is done.
     async fn read(&mut self) -> Result<Option<Read>, StageError> {
-        blocking(|| self.next())
+        match self.ready.pop_front() {
+            Some(read) => read.map(Some),
+            None => blocking(|| self.some()),
+        }
     }
 }

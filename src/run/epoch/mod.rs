@@ -280,6 +280,13 @@ impl EpochWriter {
         self.size.rows
     }
 
+    /// Will the open epoch not be full with these?
+    pub(crate) fn has_room(&self, chunks: &[Chunk], settings: &Settings) -> bool {
+        let rows: u64 = chunks.iter().map(|chunk| chunk.read).sum();
+        let bytes: usize = chunks.iter().map(Chunk::memory).sum();
+        self.size.rows + rows < settings.epoch_rows && self.size.bytes + bytes < settings.epoch_bytes
+    }
+
     /// Are there as many rows as are worth a commit?
     pub(crate) fn is_full(&self, settings: &Settings) -> bool {
         let Size { rows, bytes, .. } = self.size;
