@@ -82,6 +82,7 @@ fn start(file: PathBuf, mode: &'static str, before: Option<Receiver<()>>) -> Rec
 /// Waits for nobody. `PASSIVE` keeps nobody waiting, either.
 fn checkpoint(file: &Path, mode: &str) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(std::time::Duration::ZERO)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
 }
