@@ -236,11 +236,13 @@ fn a_file_that_changed_is_not_read_as_if_it_had_not() {
     }
     disk.delete("x.csv");
     assert_eq!(read_split(&*source, &split, None, &run).error.unwrap().message, "x.csv: there is no such file");
-    // And while it is read: its end is another.
-    put(&disk, "x.csv", text.as_bytes());
+    // And while it is read: its end is another. (Of a short one, all was read at once.)
+    let long = text + &"7,a\n".repeat(600_000);
+    put(&disk, "x.csv", long.as_bytes());
+    let split = block(source.splits(&run)).unwrap().remove(0);
     let mut reader = block(source.open(&split, None, &run)).unwrap();
     block(reader.read()).unwrap().unwrap();
-    put(&disk, "x.csv", &text.as_bytes()[..text.len() - 2]);
+    put(&disk, "x.csv", &long.as_bytes()[..long.len() - 2]);
     let error = loop {
         match block(reader.read()) {
             Ok(Some(_)) => {}
