@@ -70,10 +70,9 @@ pub(crate) fn summary_text(pipeline: &str, run: &RunRecord) -> String {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a run fit 53 bits")]
     let seconds = took as f64 / 1000.0;
     let _ = writeln!(text, "{pipeline}: {} in {seconds:.1} s, {}", status_name(run.status), words(&run.rows));
-    let groups: Vec<_> = alike(&run.splits).into_iter().filter_map(|group| run.splits.get(group)).collect();
-    let names: Vec<String> = groups.iter().map(|group| named(group)).collect();
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
-    for (group, name) in groups.into_iter().zip(names) {
+    let groups: Vec<_> = alike(&run.splits).map(|group| (group, named(group))).collect();
+    let width = groups.iter().map(|(_, name)| name.chars().count()).max().unwrap_or_default();
+    for (group, name) in groups {
         let Some(split) = group.first() else { continue };
         let name = format!("{name:width$}");
         let tries = if split.attempts > 1 { format!(" (opened {} times)", split.attempts) } else { String::new() };

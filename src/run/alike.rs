@@ -1,7 +1,5 @@
 //! Splits of which the same is to be said, so that it is said once: the parts of a large file, or all those that a full disk fails.
 
-use std::ops::Range;
-
 use crate::state::{Counts, SplitRecord};
 
 /// More splits are not listed one by one where they went well.
@@ -11,21 +9,13 @@ const NAMED: usize = 3;
 
 /// The splits of a run, in order, as groups of neighbours that may be spoken of together: those with one error; and of a run with more than twenty
 /// splits, those that went well at the first try, apart by whether they brought anything.
-pub fn alike(splits: &[SplitRecord]) -> Vec<Range<usize>> {
+pub fn alike(splits: &[SplitRecord]) -> impl Iterator<Item = &[SplitRecord]> {
     let many = splits.len() > LISTED;
-    let well = |split: &SplitRecord| many && split.error.is_none() && split.attempts <= 1;
-    let same = |a: &SplitRecord, b: &SplitRecord| match (&a.error, &b.error) {
+    splits.chunk_by(move |a, b| match (&a.error, &b.error) {
         _ if a.status != b.status => false,
-        (None, None) => well(a) && well(b) && (a.rows.read == 0) == (b.rows.read == 0),
+        (None, None) => many && a.attempts <= 1 && b.attempts <= 1 && (a.rows.read == 0) == (b.rows.read == 0),
         (a_error, b_error) => a_error == b_error && a.attempts == b.attempts,
-    };
-    let mut groups = Vec::new();
-    let mut start = 0;
-    for group in splits.chunk_by(same) {
-        groups.push(start..start + group.len());
-        start += group.len();
-    }
-    groups
+    })
 }
 
 /// What a group is called.
@@ -63,9 +53,8 @@ mod tests {
     }
 
     fn said(splits: &[SplitRecord]) -> Vec<String> {
-        let groups = alike(splits);
-        assert!(groups.iter().flat_map(Clone::clone).eq(0..splits.len()), "each once, in order");
-        groups.into_iter().map(|group| format!("{}: {}", named(&splits[group.clone()]), together(&splits[group]).read)).collect()
+        assert!(alike(splits).flatten().eq(splits), "each once, in order");
+        alike(splits).map(|group| format!("{}: {}", named(group), together(group).read)).collect()
     }
 
     #[test]

@@ -389,10 +389,9 @@ impl Drive<'_> {
 
     fn fail(&mut self, index: usize, error: &StageError) {
         let error = &advised(error, &self.settings.file);
-        let (before, rest) = self.record.splits.split_at(index.min(self.record.splits.len()));
         // Said once, where the file of a hundred splits is gone; the run's last line names them all.
-        let is_said = before.iter().rev().find_map(|split| split.error.as_ref()) == Some(&error_record(error));
-        match rest.first() {
+        let is_said = self.record.splits.iter().take(index).rev().find_map(|split| split.error.as_ref()) == Some(&error_record(error));
+        match self.record.splits.get(index) {
             Some(split) if is_said => tracing::debug!(split = %split.split.id, "split failed as the one before"),
             Some(split) => {
                 tracing::error!(split = %split.split.id, category = %error.category, reason = %error, help = error.help.as_deref(), "split failed");

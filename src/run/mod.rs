@@ -358,8 +358,6 @@ impl Engine {
         }
         (self.observer)(&RunEvent::Ended);
         let failed: Vec<String> = alike::alike(&record.splits)
-            .into_iter()
-            .filter_map(|group| record.splits.get(group))
             .filter_map(|group| group.first()?.error.as_ref().map(|e| format!("{}: {}: {}", alike::named(group), e.category, e.message)))
             .collect();
         let of = |status| record.splits.iter().filter(|split| split.status == status).count();

@@ -151,16 +151,14 @@ impl FileReader {
     /// The next batch; some more are made ready, as each change of threads costs both of them their caches.
     fn some(&mut self) -> Result<Option<Read>, StageError> {
         let from = self.lines.offset;
-        let first = self.next();
-        while let Ok(Some(_)) = first
-            && !self.done
-            && self.lines.offset - from < READY
+        let first = self.next()?;
+        while self.lines.offset - from < READY
             && self.ready.back().is_none_or(Result::is_ok)
             && let Some(next) = self.next().transpose()
         {
             self.ready.push_back(next);
         }
-        first
+        Ok(first)
     }
 
     fn next(&mut self) -> Result<Option<Read>, StageError> {

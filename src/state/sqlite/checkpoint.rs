@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use pipeline_files::threads;
 use rusqlite::{Connection, OpenFlags};
 
+use super::open::helper;
+
 /// The log is moved after so many bytes: a chunk is saved by several epochs in a row, and what the log holds of it twice is moved once.
 const DUE_BYTES: usize = 8 << 20;
 
@@ -42,9 +44,7 @@ impl Checkpoints {
 
     /// The run is over: what is left of a long log is moved, and its place on the disk given back.
     pub(super) fn cut(&self, file: &Path) {
-        let mut log = file.as_os_str().to_owned();
-        log.push("-wal");
-        if std::fs::metadata(log).is_ok_and(|log| log.len() > KEPT_BYTES) {
+        if std::fs::metadata(helper(file, "-wal")).is_ok_and(|log| log.len() > KEPT_BYTES) {
             let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
             *moving = Some(start(file.to_owned(), "TRUNCATE", moving.take()));
         }

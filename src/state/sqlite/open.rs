@@ -292,7 +292,7 @@ fn is_alone(file: &Path) -> std::io::Result<bool> {
     }
 }
 
-fn helper(file: &Path, suffix: &str) -> PathBuf {
+pub(super) fn helper(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
