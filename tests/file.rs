@@ -241,16 +241,20 @@ fn model(text: &[u8]) -> Outcome {
             }
             continue;
         }
-        let price = price.map(|price| zmij::Buffer::new().format(price).to_owned()).unwrap_or_default();
         let note = if note.contains([',', '"', '\r']) { format!("\"{}\"", note.replace('"', "\"\"")) } else { note.to_owned() };
         let id = if id.contains([',', '"', '\r']) { format!("\"{}\"", id.replace('"', "\"\"")) } else { id.to_owned() };
-        let row = format!("{id},{at},{price},{note}\n");
+        let with = |price: Option<f64>| {
+            let price = price.map(|price| zmij::Buffer::new().format(price).to_owned()).unwrap_or_default();
+            format!("{id},{at},{price},{note}\n")
+        };
+        // Of two rows with one key, -0 is 0 (the sum of the two is 0); what is stored is as it came.
+        let compared = with(price.map(|price| price + 0.0));
         match known.get(&(id.clone(), at)) {
-            Some(same) if *same == row => outcome.duplicates += 1,
+            Some(same) if *same == compared => outcome.duplicates += 1,
             Some(_) => outcome.conflicts += 1,
             None => {
-                outcome.stored.push_str(&row);
-                known.insert((id, at), row);
+                outcome.stored.push_str(&with(price));
+                known.insert((id, at), compared);
             }
         }
     }
@@ -352,4 +356,13 @@ fn the_model_is_right_about_a_file_that_people_can_read() {
         all
     });
     assert_eq!(by_rule.len(), 4);
+}
+
+#[test]
+fn a_zero_is_the_same_with_a_sign() {
+    let text = b"id,at,price,note\nb,1,0,\nb,1,-0,\nc,1,-0,\nc,1,0,\nc,1,,\n";
+    let stored = "id,at,price,note\nb,1,0.0,\nc,1,-0.0,\n".to_owned();
+    let expected = Outcome { stored, rejects: Vec::new(), rejected: 0, duplicates: 2, conflicts: 1 };
+    assert_eq!(columnar(text), expected);
+    assert_eq!(model(text), expected);
 }
