@@ -1,8 +1,11 @@
-//! How many line ends stand before a part of a file. A reject says its line, and parts are read side by side: what one reader passed, the readers of
+//! How many line ends stand before a part of a file. A reject says its line, and parts are read side by side: what one reader passes, the readers of
 //! later parts need not look at again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 /// What is known of the line ends of a file.
 #[derive(Debug, Default)]
@@ -11,11 +14,18 @@ struct Known {
     before: BTreeMap<u64, u64>,
     /// Stretches that a reader passed: where each begins, where it ends, and how many there are.
     passed: BTreeMap<u64, (u64, u64)>,
+    /// Where the parts begin that somebody is at.
+    read: BTreeSet<u64>,
 }
 
 impl Known {
+    /// The last offset up to the given one before which they are known.
+    fn last(&self, end: u64) -> (u64, u64) {
+        self.before.range(..=end).next_back().map_or((0, 0), |(at, lines)| (*at, *lines))
+    }
+
     fn before<E>(&mut self, end: u64, mut count: impl FnMut(u64, u64) -> Result<u64, E>) -> Result<u64, E> {
-        let (mut at, mut lines) = self.before.range(..=end).next_back().map_or((0, 0), |(at, lines)| (*at, *lines));
+        let (mut at, mut lines) = self.last(end);
         while at < end {
             let (to, some) = match self.passed.get(&at) {
                 Some((to, some)) if (at + 1..=end).contains(to) => (*to, *some),
@@ -29,28 +39,93 @@ impl Known {
         self.before.insert(end, lines);
         Ok(lines)
     }
+
+    fn look(&mut self, end: u64) -> Before {
+        let (from, _) = self.last(end);
+        match self.before(end, |at, _| Err(at)) {
+            Ok(lines) => Before::Known(lines),
+            // A part that is read is not passed yet: what is missing first is in the last of them that begins before.
+            Err(at) if self.read.range(from..=at).next().is_some() => Before::Soon,
+            Err(_) => Before::Unknown,
+        }
+    }
+}
+
+/// What is known of the line ends before an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// So many there are.
+    Known(u64),
+    /// Somebody is at those that are missing.
+    Soon,
+    /// Somebody has to count them.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    known: Mutex<Known>,
+    /// A part was passed, or given up.
+    over: Arc<Notify>,
 }
 
 /// What is known of a file, by all who read it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counted(Arc<Mutex<Known>>);
+pub(crate) struct Counted(Arc<Shared>);
 
 impl Counted {
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader passed so many line ends between two offsets. It does not wait for one who counts, unless it is done.
+    /// Somebody begins to read the part from this offset on.
+    pub(crate) fn begin(&self, from: u64) -> Begun {
+        self.lock().read.insert(from);
+        Begun { counted: self.clone(), from }
+    }
+
+    fn end(&self, from: u64) {
+        self.lock().read.remove(&from);
+        self.0.over.notify_waiters();
+    }
+
+    /// A reader passed so many line ends between two offsets. It does not wait for one who counts, unless it is `done` with its part.
     pub(crate) fn passed(&self, from: u64, to: u64, lines: u64, done: bool) {
-        let known = if done { Some(self.lock()) } else { self.0.try_lock().ok() };
+        let known = if done { Some(self.lock()) } else { self.0.known.try_lock().ok() };
         if let Some(mut known) = known {
             known.passed.insert(from, (to, lines));
         }
+        if done {
+            self.end(from);
+        }
+    }
+
+    /// How many there are before an offset, as far as is known without looking.
+    pub(crate) fn look(&self, end: u64) -> Before {
+        self.lock().look(end)
+    }
+
+    /// Waits until a part is passed or given up, from this call on.
+    pub(crate) fn over(&self) -> OwnedNotified {
+        Arc::clone(&self.0.over).notified_owned()
     }
 
     /// How many there are before an offset. What nobody passed is counted by `count`, from one offset to another, and once.
     pub(crate) fn before<E>(&self, end: u64, count: impl FnMut(u64, u64) -> Result<u64, E>) -> Result<u64, E> {
         self.lock().before(end, count)
+    }
+}
+
+/// A part that is being read, until it was passed or this is dropped.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    counted: Counted,
+    from: u64,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.counted.end(self.from);
     }
 }
 

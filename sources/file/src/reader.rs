@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::arrow::array::{ArrayRef, RecordBatchOptions, StringArray};
-use pipeline_contract::{Category, Position, Read, Reader, Reject, StageError, async_trait, nearest};
+use pipeline_contract::{Category, Clock, Position, Read, Reader, Reject, StageError, async_trait, nearest};
 use pipeline_files::io_error;
 use pipeline_files::threads::blocking;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::cell::shown;
 use crate::columns::Cells;
 use crate::config::{Compression, Dialect, Format, Wanted};
-use crate::counted::Counted;
+use crate::counted::{Before, Begun, Counted};
 use crate::csv::{Block, CsvRows, Field, Scan, scan};
 use crate::input::plain;
 use crate::jsonl::JsonRows;
@@ -29,6 +30,10 @@ const ROWS: usize = 8192;
 const BYTES: u64 = 4 << 20;
 /// Batches are read together up to so many bytes of the file.
 const READY: u64 = 2 << 20;
+/// While somebody else is about to know the lines before, so many bytes are read on ...
+const HELD: u64 = 8 << 20;
+/// ... and for so long it is waited, but for those who read the parts in another order.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// As much of a line as a reject keeps.
 const KEPT: usize = 2000;
 
@@ -70,6 +75,28 @@ pub(crate) struct Batch {
     pub(crate) rows: usize,
 }
 
+/// A record that is no row. Its line is counted from where the part counts.
+struct Malformed {
+    line: u64,
+    text: String,
+    fault: Fault,
+}
+
+/// What was read, but for the lines of the rejects.
+struct Held {
+    batch: RecordBatch,
+    malformed: Vec<Malformed>,
+    place: Place,
+}
+
+/// What is known of the next batch.
+enum Next {
+    Ready,
+    /// It waits for the lines before it.
+    Later,
+    None,
+}
+
 /// Where a reader is: behind so many plain bytes and line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
@@ -89,22 +116,28 @@ pub(crate) struct FileReader {
     lines: Lines,
     parser: Parser,
     batch: Batch,
-    rejects: Vec<Reject>,
+    malformed: Vec<Malformed>,
     /// Records that begin here are another part's.
     end: Option<u64>,
-    /// The lines before this part, once they were counted.
+    /// The lines before this part, once they are known.
     before: Option<u64>,
     /// What is known of the lines of the file, by the readers of all its parts.
     counted: Counted,
+    /// They may wait for this one.
+    _begun: Option<Begun>,
+    clock: Arc<dyn Clock>,
+    patient: bool,
     failed: Option<StageError>,
     done: bool,
-    /// What was read with the last batch, and is next.
-    ready: VecDeque<Result<Read, StageError>>,
+    /// What was read and is next ...
+    ready: VecDeque<Result<Held, StageError>>,
+    /// ... behind this offset.
+    gone: u64,
 }
 
 impl FileReader {
     /// Opens a file at its start, at the start of a part, or where a reader was.
-    pub(crate) fn open(shared: Arc<Shared>, opened: Opened, resume: Option<Place>) -> Result<Self, StageError> {
+    pub(crate) fn open(shared: Arc<Shared>, opened: Opened, resume: Option<Place>, clock: Arc<dyn Clock>) -> Result<Self, StageError> {
         let checked = &shared.checked;
         let start = opened.part.map_or(0, |(start, _)| start);
         let mut lines = opened.lines(0)?;
@@ -132,43 +165,74 @@ impl FileReader {
         let end = opened.part.map(|(_, end)| end);
         let before = (start == 0).then_some(0);
         let counted = opened.part.map(|_| shared.counted(&opened)).unwrap_or_default();
+        let begun = opened.part.map(|_| counted.begin(opened.base()));
+        let gone = lines.offset;
         Ok(Self {
             shared,
             opened,
             lines,
             parser,
             batch,
-            rejects: Vec::new(),
+            malformed: Vec::new(),
             end,
             before,
             counted,
+            _begun: begun,
+            clock,
+            patient: true,
             failed: None,
             done: false,
             ready: VecDeque::new(),
+            gone,
         })
     }
 
-    /// The next batch; some more are made ready, as each change of threads costs both of them their caches.
-    fn some(&mut self) -> Result<Option<Read>, StageError> {
+    /// Makes some batches ready: each change of threads costs both of them their caches. False when there are no more.
+    fn some(&mut self) -> bool {
         let from = self.lines.offset;
-        let first = self.next()?;
+        let before = self.ready.len();
         while self.lines.offset - from < READY
             && self.ready.back().is_none_or(Result::is_ok)
             && let Some(next) = self.next().transpose()
         {
             self.ready.push_back(next);
         }
-        Ok(first)
+        self.ready.len() > before
     }
 
-    fn next(&mut self) -> Result<Option<Read>, StageError> {
+    /// Has the next batch ready, if there is one, with the lines of its rejects known.
+    fn advance(&mut self) -> Result<Next, StageError> {
+        if self.ready.is_empty() && !self.some() {
+            return Ok(Next::None);
+        }
+        while self.is_held() {
+            match self.counted.look(self.opened.base()) {
+                Before::Known(lines) => self.before = Some(lines),
+                // To count them is to read the file twice.
+                Before::Soon if self.patient => {
+                    if self.lines.offset - self.gone >= HELD || !self.some() {
+                        return Ok(Next::Later);
+                    }
+                }
+                Before::Soon | Before::Unknown => self.before = Some(self.opened.lines_before(&self.counted)?),
+            }
+        }
+        Ok(Next::Ready)
+    }
+
+    /// Is the next batch ready but for the lines of its rejects?
+    fn is_held(&self) -> bool {
+        self.before.is_none() && matches!(self.ready.front(), Some(Ok(held)) if !held.malformed.is_empty())
+    }
+
+    fn next(&mut self) -> Result<Option<Held>, StageError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         let from = self.lines.offset;
         while !self.done {
-            let is_empty = self.batch.rows == 0 && self.rejects.is_empty();
-            let rows = ROWS.saturating_sub(self.batch.rows + self.rejects.len());
+            let is_empty = self.batch.rows == 0 && self.malformed.is_empty();
+            let rows = ROWS.saturating_sub(self.batch.rows + self.malformed.len());
             let bytes = BYTES.saturating_sub(self.lines.offset - from);
             if !is_empty && (rows == 0 || bytes == 0) {
                 break;
@@ -180,7 +244,7 @@ impl FileReader {
         }
         match &self.failed {
             // What was read before the error counts.
-            _ if self.batch.rows > 0 || !self.rejects.is_empty() => self.finish().map(Some),
+            _ if self.batch.rows > 0 || !self.malformed.is_empty() => self.finish().map(Some),
             Some(error) => Err(error.clone()),
             None => Ok(None),
         }
@@ -199,12 +263,7 @@ impl FileReader {
         };
         let lines = (block.rows + block.bad.len()) as u64;
         for bad in block.bad {
-            let kept = self.reject(bad.start..bad.end, bad.line as u64, bad.fault);
-            if kept.is_err() {
-                // The lines before could not be counted, at the first of them: none counts.
-                self.take_back();
-            }
-            kept?;
+            self.reject(bad.start..bad.end, bad.line as u64, bad.fault);
         }
         self.batch.rows += block.rows;
         self.lines.take(block.len, lines);
@@ -234,7 +293,7 @@ impl FileReader {
             Step::Took { len, lines } => self.lines.take(len, lines),
             Step::Reject { len, lines, fault } => {
                 self.take_back();
-                self.reject(0..len, 0, fault)?;
+                self.reject(0..len, 0, fault);
                 self.lines.take(len, lines);
             }
             Step::Bad(fault) => self.reject_line(fault)?,
@@ -257,12 +316,12 @@ impl FileReader {
         self.take_back();
         match memchr::memchr(b'\n', self.lines.data()) {
             Some(end) => {
-                self.reject(0..end + 1, 0, fault)?;
+                self.reject(0..end + 1, 0, fault);
                 self.lines.take(end + 1, 1);
                 Ok(())
             }
             None if self.lines.is_whole() || self.lines.data().len() > LONGEST => {
-                self.reject(0..self.lines.data().len(), 0, fault)?;
+                self.reject(0..self.lines.data().len(), 0, fault);
                 self.lines.skip_line().map_err(|error| self.opened.error("read", &error))
             }
             None => self.fill(),
@@ -274,23 +333,27 @@ impl FileReader {
         self.batch.columns.iter_mut().for_each(|cells| cells.truncate(self.batch.rows));
     }
 
-    /// Keeps a record that is in these bytes, and behind so many lines of them, as a reject.
-    fn reject(&mut self, record: Range<usize>, lines: u64, fault: Fault) -> Result<(), StageError> {
-        let before = match self.before {
-            Some(before) => before,
-            None => *self.before.insert(self.opened.lines_before(&self.counted)?),
-        };
-        let line = before + self.lines.line + lines + 1;
+    /// Keeps a record that is in these bytes, and behind so many lines of them, as no row.
+    fn reject(&mut self, record: Range<usize>, lines: u64, fault: Fault) {
         let data = self.lines.data();
         let record = data.get(record).unwrap_or(data);
         let record = record.strip_suffix(b"\n").unwrap_or(record);
         let record = record.strip_suffix(b"\r").unwrap_or(record);
+        self.malformed.push(Malformed { line: self.lines.line + lines + 1, text: shown(record, KEPT), fault });
+    }
+
+    /// The rejects as they are told, once the lines before are known.
+    fn release(&self, held: Held) -> Read {
+        let before = self.before.unwrap_or_default();
         let file = &self.opened.name;
-        // Spelled out: `json!` would make each text twice.
-        let row = [("file", Value::from(file.as_str())), ("line", line.into()), ("text", shown(record, KEPT).into())];
-        let row: Map<String, Value> = row.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        self.rejects.push(Reject::of_row(row, fault.rule, format!("{file} line {line}: {}", fault.message)));
-        Ok(())
+        let rejects = held.malformed.into_iter().map(|Malformed { line, text, fault }| {
+            let line = before + line;
+            // Spelled out: `json!` would make each text twice.
+            let row = [("file", Value::from(file.as_str())), ("line", line.into()), ("text", text.into())];
+            let row: Map<String, Value> = row.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            Reject::of_row(row, fault.rule, format!("{file} line {line}: {}", fault.message))
+        });
+        Read { batch: held.batch, rejects: rejects.collect(), position: Position(json!(held.place)) }
     }
 
     /// Tells the readers of later parts which lines they need not count.
@@ -306,7 +369,7 @@ impl FileReader {
         }
     }
 
-    fn finish(&mut self) -> Result<Read, StageError> {
+    fn finish(&mut self) -> Result<Held, StageError> {
         self.tell();
         let checked = &self.shared.checked;
         let rows = std::mem::take(&mut self.batch.rows);
@@ -321,7 +384,7 @@ impl FileReader {
         let batch = RecordBatch::try_new_with_options(checked.schema.clone(), columns, &options)
             .map_err(|error| StageError::developer(format!("rows that were read do not fit their schema: {error}")))?;
         let place = Place { offset: self.lines.offset, line: self.lines.line };
-        Ok(Read { batch, rejects: std::mem::take(&mut self.rejects), position: Position(json!(place)) })
+        Ok(Held { batch, malformed: std::mem::take(&mut self.malformed), place })
     }
 }
 
@@ -440,11 +503,26 @@ impl Opened {
 
 #[async_trait]
 impl Reader for FileReader {
-    /// Nothing is awaited: a read that was begun is done.
+    /// What was read stays until it is answered: whoever does not wait for the answer misses nothing.
     async fn read(&mut self) -> Result<Option<Read>, StageError> {
-        match self.ready.pop_front() {
-            Some(read) => read.map(Some),
-            None => blocking(|| self.some()),
+        loop {
+            if !self.is_held()
+                && let Some(next) = self.ready.pop_front()
+            {
+                return next.map(|held| {
+                    self.gone = held.place.offset;
+                    Some(self.release(held))
+                });
+            }
+            let over = self.counted.over();
+            match blocking(|| self.advance())? {
+                Next::Ready => {}
+                Next::None => return Ok(None),
+                Next::Later => tokio::select! {
+                    () = over => {}
+                    () = self.clock.sleep(PATIENCE) => self.patient = false,
+                },
+            }
         }
     }
 }

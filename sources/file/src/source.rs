@@ -264,14 +264,14 @@ impl Source for FileSource {
         let resume = resume.map(|position| serde_json::from_value::<Place>(position.0)).transpose();
         let resume =
             resume.map_err(|error| StageError::developer(format!("split {}: its position is not what this source stored: {error}", split.id)))?;
-        let opened = blocking(|| FileReader::open(self.shared.clone(), self.opened(split, run)?, resume))?;
+        let opened = blocking(|| FileReader::open(self.shared.clone(), self.opened(split, run)?, resume, run.ports.clock.clone()))?;
         Ok(Box::new(opened))
     }
 
     /// Finds the files, and opens the first: is it what the pipeline file says?
     async fn probe(&self, run: &RunContext) -> Result<(), StageError> {
         blocking(|| match self.all(&*run.ports.disk)?.first() {
-            Some(split) => FileReader::open(self.shared.clone(), self.opened(split, run)?, None).map(drop),
+            Some(split) => FileReader::open(self.shared.clone(), self.opened(split, run)?, None, run.ports.clock.clone()).map(drop),
             None => {
                 let paths = self.shared.checked.patterns.iter().map(|pattern| format!("`{}`", pattern.text())).collect::<Vec<_>>().join(", ");
                 Err(StageError::operator(Category::Storage, format!("no file has a name like {paths}"))
