@@ -173,4 +173,27 @@ mod tests {
         });
         assert_eq!((before, asked), (Ok(204), vec![(10, 20), (30, 35)]));
     }
+
+    #[test]
+    fn a_part_that_is_read_is_waited_for_and_one_that_nobody_reads_is_not() {
+        let counted = Counted::default();
+        let first = counted.begin(0);
+        let second = counted.begin(10);
+        assert_eq!((counted.look(0), counted.look(10), counted.look(20)), (Before::Known(0), Before::Soon, Before::Soon));
+        counted.passed(0, 4, 1, false);
+        assert_eq!(counted.look(10), Before::Soon);
+        counted.passed(0, 10, 3, true);
+        assert_eq!((counted.look(10), counted.look(20)), (Before::Known(3), Before::Soon));
+        // It was passed, and is so whoever is there still.
+        drop(first);
+        assert_eq!(counted.look(10), Before::Known(3));
+        counted.passed(10, 15, 2, false);
+        drop(second);
+        assert_eq!((counted.look(20), counted.look(30)), (Before::Unknown, Before::Unknown));
+        // Behind it somebody is at work, which does not help.
+        let _third = counted.begin(20);
+        assert_eq!(counted.look(30), Before::Unknown);
+        assert_eq!(counted.before(20, |from, to| if (from, to) == (15, 20) { Ok(1) } else { Err((from, to)) }), Ok(6));
+        assert_eq!((counted.look(20), counted.look(30)), (Before::Known(6), Before::Soon));
+    }
 }

@@ -6,10 +6,12 @@ mod common;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use common::{block, build, put, read, read_all, read_split, run_on};
 use pipeline_contract::testkit::SimDisk;
-use pipeline_contract::{Act, Disk, RealDisk};
+use pipeline_contract::{Act, Clock, Disk, Read, RealDisk, RunContext, async_trait};
 
 const COLUMNS: &str = "[columns]\nid = \"integer\"\nnote = \"text\"\n";
 
@@ -211,6 +213,61 @@ fn parts_bring_what_the_whole_file_brings_and_know_their_lines() {
         ]
     );
     assert_eq!(brought.lines(), "{\"id\":2,\"note\":\"c\"}\n");
+}
+
+/// A clock that stands still: who waits on it waits for ever.
+#[derive(Debug)]
+struct Still;
+
+#[async_trait]
+impl Clock for Still {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+    async fn sleep(&self, _: Duration) {
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn a_part_waits_for_the_lines_before_it_where_somebody_reads_them() {
+    let text: String = std::iter::once("id,note\n".to_owned()).chain((0..500).map(|id| format!("{}{id},a\n", if id % 50 == 7 { "x" } else { "" }))).collect();
+    let disk = SimDisk::new();
+    put(&disk, "x.csv", text.as_bytes());
+    let opened = || disk.history().iter().filter(|what| *what == "open x.csv").count();
+    let lines = |read: &Read| read.rejects.iter().map(|reject| reject.row["line"].as_u64().unwrap()).collect::<Vec<_>>();
+    let readers = async |run: &RunContext| {
+        let source = build(&format!("path = \"x.csv\"\nquoted_newlines = false\npart_size = 2000\n{COLUMNS}")).unwrap();
+        let splits = source.splits(run).await.unwrap();
+        let first = source.open(&splits[0], None, run).await.unwrap();
+        let second = source.open(&splits[1], None, run).await.unwrap();
+        (first, second)
+    };
+    let mut still = run_on(Arc::new(disk.clone()));
+    still.ports.clock = Arc::new(Still);
+    disk.record();
+    let (passed, given_up, left_alone) = block(async {
+        // Somebody reads them, and they need not be looked at again.
+        let (mut first, mut second) = readers(&still).await;
+        let before = opened();
+        let (passed, ()) = tokio::join!(second.read(), async { while first.read().await.unwrap().is_some() {} });
+        assert_eq!(opened(), before);
+        // Somebody begins, and does not go on ...
+        let (first, mut second) = readers(&still).await;
+        let before = opened();
+        let (given_up, ()) = tokio::join!(second.read(), async { drop(first) });
+        assert_eq!(opened(), before + 1);
+        // ... or takes too long for it. (On this clock any wait is over at once.)
+        let (_first, mut second) = readers(&run_on(Arc::new(disk.clone()))).await;
+        (passed, given_up, second.read().await)
+    });
+    let [passed, given_up, left_alone] = [passed, given_up, left_alone].map(|read| lines(&read.unwrap().unwrap()));
+    assert_eq!((&given_up, &left_alone), (&passed, &passed));
+    let all: Vec<u64> = (0..500).filter(|id| id % 50 == 7).map(|id| id + 2).collect();
+    assert!(all.len() > passed.len() && all.windows(passed.len()).any(|some| some == passed), "{passed:?}");
 }
 
 #[test]
