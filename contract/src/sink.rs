@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -166,6 +166,17 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// With [`crate::Act::Split`] when only the rows given cannot be stored; the engine then aborts and writes the others again.
     async fn write(&mut self, batch: &RecordBatch, op: Op) -> Result<(), StageError>;
+
+    /// As [`Sink::write`], for those rows of the batch for which `selection` is true; it has a value for each row, and no nulls. The others are none
+    /// of the sink's. Without a method of its own a sink is given a batch of the rows selected: copied, which one that goes row by row can spare.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    async fn write_selected(&mut self, batch: &RecordBatch, selection: &BooleanArray, op: Op) -> Result<(), StageError> {
+        let selected = arrow_select::filter::filter_record_batch(batch, selection)
+            .map_err(|error| StageError::developer(format!("rows cannot be selected from a batch: {error}")))?;
+        self.write(&selected, op).await
+    }
 
     /// How many files (or the like) the open epoch changes, where each is made durable by itself: a commit takes longer the more there are, however
     /// few rows each has. Asked after each [`Sink::write`]. 0 where that does not depend on which rows they are.

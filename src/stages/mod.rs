@@ -4,6 +4,7 @@ pub(crate) mod columns;
 pub mod dedupe;
 mod expression;
 pub(crate) mod rejected;
+pub(crate) mod selected;
 pub mod transforms;
 pub mod validate;
 pub(crate) mod values;

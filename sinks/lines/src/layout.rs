@@ -131,6 +131,11 @@ impl Layout {
         }
     }
 
+    /// Are all rows for one file, and is there none whose key would not be read back?
+    pub(crate) fn takes_all_alike(&self) -> bool {
+        self.paths.is_one() && self.coarse_keys.is_empty()
+    }
+
     /// Refuses rows whose key would not be read back, because the time format drops a part of it.
     pub(crate) fn check_keys(&self, batch: &RecordBatch) -> Result<(), StageError> {
         for (input, unit) in &self.coarse_keys {

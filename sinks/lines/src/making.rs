@@ -83,8 +83,8 @@ fn make(layout: &Layout, batch: &RecordBatch, runs: Vec<(Range<usize>, usize)>, 
     // The rows that are still to come for each file.
     let mut rest = vec![0; made.len()];
     runs.iter().for_each(|(rows, path)| rest[*path] += rows.len());
-    // How long a line was, where lines were longest.
-    let mut expected = 0;
+    // How long a line was, where lines were longest; and of how many rows how many bytes were not looked at yet.
+    let (mut expected, mut some, mut bytes) = (0, 0, 0);
     for (mut rows, path) in runs {
         let Some((_, out)) = made.get_mut(path) else { continue };
         while !rows.is_empty() {
@@ -95,7 +95,12 @@ fn make(layout: &Layout, batch: &RecordBatch, runs: Vec<(Range<usize>, usize)>, 
             }
             let from = out.len();
             lines.write(piece.clone(), out).map_err(|why| layout.refuse(why))?;
-            expected = expected.max((out.len() - from).div_ceil(piece.len()));
+            (some, bytes) = (some + piece.len(), bytes + out.len() - from);
+            // Of few rows one may be longer than most.
+            if some >= FEW {
+                expected = expected.max(bytes.div_ceil(some));
+                (some, bytes) = (0, 0);
+            }
             rest[path] -= piece.len();
             rows.start = piece.end;
         }

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pipeline_contract::arrow::array::BooleanArray;
+use pipeline_contract::arrow::select::filter::filter_record_batch;
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
 use pipeline_contract::{
     BatchStream, Delivery, Epoch, Filter, Op, PlanError, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, StageError,
@@ -66,6 +68,23 @@ impl LinesSink {
 
     fn files(&mut self) -> Result<&mut FileSet, StageError> {
         self.files.as_mut().ok_or_else(not_recovered)
+    }
+
+    /// Has lines be made of runs of rows, each for the known path with its number.
+    fn make(&mut self, layout: &Arc<Layout>, batch: &RecordBatch, runs: impl Iterator<Item = (Range<usize>, usize)>) -> Result<(), StageError> {
+        let files = self.files.as_mut().ok_or_else(not_recovered)?;
+        // The files of these rows, and for each run the number of its file among them.
+        let (mut paths, mut numbers) = (Vec::new(), vec![None; self.known.paths.len()]);
+        let mut number = |path: usize| {
+            *numbers[path].get_or_insert_with(|| {
+                paths.push(self.known.paths[path].clone());
+                paths.len() - 1
+            })
+        };
+        let numbered = runs.map(|(rows, path)| (rows, number(path))).collect();
+        // Whatever is wrong with a file is the fault of these rows.
+        paths.iter().try_for_each(|path| files.announce(path, &layout.header))?;
+        self.making.start(layout, batch, numbered, paths)
     }
 
     /// Gives all lines to `files` that were made.
@@ -156,19 +175,7 @@ impl Sink for LinesSink {
         layout.check_keys(batch)?;
         let runs = runs(&layout, &mut self.known, batch)?;
         if op == Op::Append {
-            let files = self.files.as_mut().ok_or_else(not_recovered)?;
-            // The files of these rows, and for each run the number of its file among them.
-            let (mut paths, mut numbers) = (Vec::new(), vec![None; self.known.paths.len()]);
-            let mut number = |path: usize| {
-                *numbers[path].get_or_insert_with(|| {
-                    paths.push(self.known.paths[path].clone());
-                    paths.len() - 1
-                })
-            };
-            let numbered = runs.into_iter().map(|(rows, path)| (rows, number(path))).collect();
-            // Whatever is wrong with a file is the fault of these rows.
-            paths.iter().try_for_each(|path| files.announce(path, &layout.header))?;
-            return self.making.start(&layout, batch, numbered, paths);
+            return self.make(&layout, batch, runs.into_iter());
         }
         self.append().await?;
         let files = self.files.as_mut().ok_or_else(not_recovered)?;
@@ -197,6 +204,19 @@ impl Sink for LinesSink {
             self.replaced.entry(path.to_owned()).or_default().extend(lines);
         }
         Ok(())
+    }
+
+    async fn write_selected(&mut self, batch: &RecordBatch, selection: &BooleanArray, op: Op) -> Result<(), StageError> {
+        let layout = self.layout()?;
+        if op == Op::Append && layout.takes_all_alike() {
+            // Lines are made of runs of rows in any case.
+            let runs = runs(&layout, &mut self.known, &batch.slice(0, batch.num_rows().min(1)))?;
+            let path = runs.first().map(|(_, path)| *path);
+            let selected = selection.values().set_slices().filter_map(|(from, to)| Some((from..to, path?)));
+            return self.make(&layout, batch, selected);
+        }
+        // Which file a row is for, and whether its key can be stored, is asked of each.
+        self.write(&filter_record_batch(batch, selection).map_err(|error| self.broken(&format!("given a selection of the batch: {error}")))?, op).await
     }
 
     fn changed_files(&self) -> usize {

@@ -16,11 +16,12 @@ use tokio::task::JoinHandle;
 use super::outlets::{Outlets, Saved};
 use super::{CommitError, Committed, EpochWriter, Outcome, Passed};
 use crate::run::rejects::Lines;
+use crate::stages::selected::Selected;
 use crate::state::{Counts, SplitRecord};
 
 /// What the sinks are to do once they are back.
 pub(super) enum Queued {
-    Write(RecordBatch, Op),
+    Write(Selected, Op),
     Look(RecordBatch),
     Rejects(Lines),
 }
@@ -168,7 +169,7 @@ impl EpochWriter {
     async fn hand_over(&mut self, queue: Vec<(usize, Queued)>) -> Vec<(usize, StageError)> {
         for (split, queued) in queue {
             let done = match queued {
-                Queued::Write(batch, op) => self.outlets.write(&batch, op).await,
+                Queued::Write(rows, op) => self.outlets.write(&rows, op).await,
                 Queued::Look(batch) => self.outlets.look(&batch).await,
                 Queued::Rejects(lines) => self.outlets.keep(|| Cow::Owned(lines)),
             };

@@ -23,6 +23,7 @@ use super::quarantine::Quarantine;
 use super::rejects::{Rejects, StagedReject};
 use super::worker::Chunk;
 use crate::stages::dedupe::Deduper;
+use crate::stages::selected::Selected;
 use crate::state::{ChunkKey, Counts, RejectHash, Store};
 
 /// More rows are waited for while they take less memory than this.
@@ -447,12 +448,12 @@ impl EpochWriter {
                 continue;
             }
             let Some(deduper) = &mut self.deduper else {
-                self.write(item.split, &chunk.batch, Op::Append, &mut outcome.rows).await?;
+                self.write(item.split, chunk.batch.clone().into(), Op::Append, &mut outcome.rows).await?;
                 continue;
             };
             let deduped = match &chunk.prepared {
-                Some(prepared) => deduper.apply_prepared(&chunk.batch, prepared)?,
-                None => deduper.apply_kept(&chunk.batch, chunk.kept.as_ref())?,
+                Some(prepared) => deduper.select(&chunk.batch, prepared)?,
+                None => deduper.select(&chunk.batch, &deduper.plan().prepare(&chunk.batch, chunk.kept.as_ref())?)?,
             };
             outcome.rows.duplicates += deduped.duplicates;
             outcome.rows.conflicts += deduped.conflicts;
@@ -462,8 +463,8 @@ impl EpochWriter {
                 return Err(reject_fails(first));
             }
             self.reject(item.split, &Rejects::of("dedupe", deduped.rejects), &mut outcome.rows)?;
-            self.write(item.split, &deduped.append, Op::Append, &mut outcome.rows).await?;
-            self.write(item.split, &deduped.replace, Op::Replace, &mut outcome.rows).await?;
+            self.write(item.split, deduped.append, Op::Append, &mut outcome.rows).await?;
+            self.write(item.split, deduped.replace.into(), Op::Replace, &mut outcome.rows).await?;
             if deduped.stored.num_rows() > 0 {
                 match &mut self.flight {
                     Some(flight) => flight.queue.push((item.split, Queued::Look(deduped.stored))),
@@ -474,19 +475,19 @@ impl EpochWriter {
         Ok(outcome)
     }
 
-    async fn write(&mut self, split: usize, batch: &RecordBatch, op: Op, rows: &mut Counts) -> Result<(), StageError> {
-        if batch.num_rows() == 0 {
+    async fn write(&mut self, split: usize, rows: Selected, op: Op, counts: &mut Counts) -> Result<(), StageError> {
+        if rows.rows == 0 {
             return Ok(());
         }
-        match &mut self.flight {
-            Some(flight) => flight.queue.push((split, Queued::Write(batch.clone(), op))),
-            None => self.outlets.write(batch, op).await?,
-        }
+        counts.written += rows.rows as u64;
         if let Some(preview) = &mut self.preview {
             let part = if op == Op::Append { &mut preview.append } else { &mut preview.replace };
-            part.entry(split).or_default().push(batch.clone());
+            part.entry(split).or_default().push(rows.copied()?.into_owned());
         }
-        rows.written += batch.num_rows() as u64;
+        match &mut self.flight {
+            Some(flight) => flight.queue.push((split, Queued::Write(rows, op))),
+            None => self.outlets.write(&rows, op).await?,
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use pipeline_files::threads;
 use super::OpenSink;
 use crate::run::quarantine::Quarantine;
 use crate::run::rejects::Lines;
+use crate::stages::selected::Selected;
 use crate::state::{Durable, EpochCommit, Store};
 
 /// How often a decided commit is tried in one run before the run gives up; the next run goes on with it.
@@ -30,9 +31,12 @@ pub(crate) struct Outlets {
 }
 
 impl Outlets {
-    pub(super) async fn write(&mut self, batch: &RecordBatch, op: Op) -> Result<(), StageError> {
-        for open in &mut self.sinks {
-            open.sink.write(batch, op).await?;
+    pub(super) async fn write(&mut self, rows: &Selected, op: Op) -> Result<(), StageError> {
+        for OpenSink { sink, .. } in &mut self.sinks {
+            match &rows.selection {
+                Some(selection) => sink.write_selected(&rows.batch, selection, op).await?,
+                None => sink.write(&rows.batch, op).await?,
+            }
         }
         Ok(())
     }

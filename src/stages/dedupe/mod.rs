@@ -25,7 +25,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
-use arrow::buffer::BooleanBuffer;
 use arrow::{RecordBatch, SchemaRef};
 use pipeline_contract::{ColumnType, Reject, StageError, arrow, cell_json, row_json};
 use schemars::JsonSchema;
@@ -37,6 +36,7 @@ use self::layout::{Layout, NOWHERE, Place, Rows, Seen};
 pub use self::log::logged_times;
 pub(crate) use self::prepared::Prepared;
 use self::series::Series;
+use crate::stages::selected::Selected;
 use crate::state::{ChunkKey, DedupeChanges, Store};
 
 /// What becomes of a row whose key is stored already with other values. It is counted as a conflict in any case.
@@ -119,9 +119,9 @@ impl DedupePlan {
 /// What became of a batch. Every row is in `append` or in `replace`, or counts as a duplicate or a conflict, or is a reject; a row that a
 /// later one of the same batch replaced is dropped.
 #[derive(Clone, Debug)]
-pub struct Deduped {
+pub struct Deduped<New = RecordBatch> {
     /// Rows whose key is new.
-    pub append: RecordBatch,
+    pub append: New,
     /// Rows that take the place of the one with their key, stored or written in this epoch; one a key. Only with [`OnConflict::KeepLast`].
     pub replace: RecordBatch,
     /// Rows that are not written because their key is there already, stored or about to be: for [`Sink::look`](pipeline_contract::Sink::look).
@@ -186,12 +186,17 @@ impl Deduper {
 
     /// As [`Deduper::apply`], for those rows of the batch that are marked.
     pub(crate) fn apply_kept(&mut self, batch: &RecordBatch, kept: Option<&BooleanArray>) -> Result<Deduped, StageError> {
-        let prepared = self.plan.prepare(batch, kept)?;
-        self.apply_prepared(batch, &prepared)
+        let Deduped { append, replace, stored, duplicates, conflicts, rejects } = self.select(batch, &self.plan.prepare(batch, kept)?)?;
+        Ok(Deduped { append: append.copied()?.into_owned(), replace, stored, duplicates, conflicts, rejects })
     }
 
-    /// As [`Deduper::apply`], with what [`DedupePlan::prepare`] made of this batch.
-    pub(crate) fn apply_prepared(&mut self, batch: &RecordBatch, prepared: &Prepared) -> Result<Deduped, StageError> {
+    /// What is done for a batch on any thread, before [`Deduper::select`].
+    pub(crate) fn plan(&self) -> &DedupePlan {
+        &self.plan
+    }
+
+    /// As [`Deduper::apply`], with what [`DedupePlan::prepare`] made of this batch, and without copying its new rows.
+    pub(crate) fn select(&mut self, batch: &RecordBatch, prepared: &Prepared) -> Result<Deduped<Selected>, StageError> {
         let Self { plan: DedupePlan(plan), store, kind, .. } = self;
         match kind {
             Kind::Series(layout) => apply(plan, &mut **layout, &**store, batch, prepared),
@@ -272,7 +277,13 @@ impl Deduper {
     }
 }
 
-fn apply(plan: &Plan, layout: &mut impl Layout, store: &dyn Store, batch: &RecordBatch, prepared: &Prepared) -> Result<Deduped, StageError> {
+fn apply(
+    plan: &Plan,
+    layout: &mut impl Layout,
+    store: &dyn Store,
+    batch: &RecordBatch,
+    prepared: &Prepared,
+) -> Result<Deduped<Selected>, StageError> {
     let rows = Rows::of(plan, batch)?;
     if prepared.prints().len() != rows.len {
         return Err(StageError::developer("dedupe was given another batch than the one that was prepared"));
@@ -322,9 +333,9 @@ fn apply(plan: &Plan, layout: &mut impl Layout, store: &dyn Store, batch: &Recor
     }
     layout.settle();
     Ok(Deduped {
-        append: select(batch, &fates, Fate::Append)?,
-        replace: select(batch, &fates, Fate::Replace)?,
-        stored: select(batch, &fates, Fate::Stored)?,
+        append: Selected::of(batch, |row| fates[row] == Fate::Append)?,
+        replace: copied(batch, &fates, Fate::Replace)?,
+        stored: copied(batch, &fates, Fate::Stored)?,
         duplicates,
         conflicts,
         rejects,
@@ -332,16 +343,8 @@ fn apply(plan: &Plan, layout: &mut impl Layout, store: &dyn Store, batch: &Recor
 }
 
 /// The rows of one fate, in their order.
-fn select(batch: &RecordBatch, fates: &[Fate], wanted: Fate) -> Result<RecordBatch, StageError> {
-    match fates.iter().filter(|fate| **fate == wanted).count() {
-        0 => Ok(RecordBatch::new_empty(batch.schema())),
-        all if all == fates.len() => Ok(batch.clone()),
-        _ => {
-            let mask = BooleanArray::new(BooleanBuffer::collect_bool(fates.len(), |row| fates[row] == wanted), None);
-            arrow::select::filter::filter_record_batch(batch, &mask)
-                .map_err(|error| StageError::developer(format!("dedupe cannot take rows out of a batch: {error}")))
-        }
-    }
+fn copied(batch: &RecordBatch, fates: &[Fate], wanted: Fate) -> Result<RecordBatch, StageError> {
+    Ok(Selected::of(batch, |row| fates[row] == wanted)?.copied()?.into_owned())
 }
 
 fn without_key(plan: &Plan, batch: &RecordBatch, row: usize) -> Reject {

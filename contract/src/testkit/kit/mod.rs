@@ -76,7 +76,7 @@ pub enum Promise {
     /// `plan` names columns of its input as stored, and the same identity each time.
     Plan,
     /// What was committed is read back: every row once, its stored columns as they were written, in order within a series; by another process too.
-    /// `look` at stored rows succeeds.
+    /// Rows that are selected from a batch are stored as if they had come alone. `look` at stored rows succeeds.
     Stores,
     /// Nothing shows before the state has decided, prepared or not.
     Hidden,

@@ -10,7 +10,7 @@ use super::super::difference;
 use super::super::exec::Exec;
 use super::super::options::Subject;
 use super::super::world::{Setting, World};
-use super::rows::{KitRow, Model, Work, kept};
+use super::rows::{KitRow, Model, Work, among_others, kept};
 use crate::testkit::{SimDisk, TestRecords, sink_context};
 use crate::{Delivery, Epoch, Filter, Sink, SinkContext, SinkInput, SinkPlan, SinkState, Stage, StageError};
 
@@ -65,6 +65,8 @@ pub(super) struct Place<'k> {
     prepared: Option<(Model, SinkState)>,
     /// What is written.
     written: Model,
+    /// The last rows were given as some of a batch; the next ones will be as a batch of them alone.
+    selects: bool,
     epochs: Epoch,
 }
 
@@ -90,6 +92,7 @@ impl<'k> Place<'k> {
             model: Model::default(),
             prepared: None,
             written: Model::default(),
+            selects: false,
             epochs: 0,
         }
     }
@@ -143,7 +146,13 @@ impl<'k> Place<'k> {
     pub(super) fn writes(&mut self, sink: &mut dyn Sink, work: &Work) -> Result<(), Trouble> {
         self.written = self.model.clone();
         for (op, batch) in &work.0 {
-            self.call("write", sink.write(batch, *op))?;
+            self.selects = !self.selects;
+            if self.selects {
+                let (batch, selection) = among_others(batch)?;
+                self.call("write_selected", sink.write_selected(&batch, &selection, *op))?;
+            } else {
+                self.call("write", sink.write(batch, *op))?;
+            }
         }
         self.written.apply(work, &self.unstored());
         Ok(())

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use arrow_array::{Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_array::{Array, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
+use arrow_select::concat::concat_batches;
+use arrow_select::take::take_record_batch;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::row_text;
@@ -169,16 +171,31 @@ impl Work {
     }
 }
 
+/// The rows as some of a batch: before each stands one that is not selected, which most sinks could not store.
+pub(super) fn among_others(batch: &RecordBatch) -> Result<(RecordBatch, BooleanArray), String> {
+    let mixed = || {
+        let all = concat_batches(batch.schema_ref(), [batch, &at(i64::MIN)?])?;
+        let rows = 0..u32::try_from(batch.num_rows()).unwrap_or_default();
+        let other = rows.end;
+        let order: UInt32Array = rows.clone().flat_map(|row| [other, row]).collect();
+        let selection = rows.flat_map(|_| [false, true]).collect::<Vec<_>>();
+        Ok((take_record_batch(&all, &order)?, BooleanArray::from(selection)))
+    };
+    mixed().map_err(|error: arrow_schema::ArrowError| error.to_string())
+}
+
+/// A row of an instant.
+fn at(micros: i64) -> Result<RecordBatch, arrow_schema::ArrowError> {
+    let mut columns = KitRow::batch(&[KitRow::plain("odd", 0)]).columns().to_vec();
+    let times: arrow_array::ArrayRef = std::sync::Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC"));
+    columns.splice(1..2, [times]);
+    RecordBatch::try_new(KitRow::schema(), columns)
+}
+
 /// Rows that some sinks cannot store.
 pub(super) fn odd() -> Vec<(&'static str, RecordBatch)> {
     let one = |row: KitRow| KitRow::batch(&[row]);
-    let at = |micros: i64| {
-        let plain = KitRow::plain("odd", 0);
-        let mut columns = KitRow::batch(&[plain]).columns().to_vec();
-        let times: arrow_array::ArrayRef = std::sync::Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC"));
-        columns.splice(1..2, [times]);
-        RecordBatch::try_new(KitRow::schema(), columns).unwrap_or_else(|_| RecordBatch::new_empty(KitRow::schema()))
-    };
+    let at = |micros: i64| at(micros).unwrap_or_else(|_| RecordBatch::new_empty(KitRow::schema()));
     vec![
         ("the first instant there is", at(i64::MIN)),
         ("the last instant there is", at(i64::MAX)),
