@@ -23,6 +23,7 @@ mod width;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::BooleanArray;
 use arrow::{RecordBatch, SchemaRef};
@@ -66,6 +67,8 @@ struct Plan {
     others: Vec<PlannedColumn>,
     on_conflict: OnConflict,
     series_time: bool,
+    /// How many keys, each once, the last batch had: the next one may have as many.
+    keys_of_batch: AtomicUsize,
 }
 
 /// Which columns are the key, which make the fingerprint, and what becomes of a conflict.
@@ -93,7 +96,7 @@ impl DedupePlan {
         let is_key = |name: &String| keys.iter().any(|key| key.name == *name);
         let others = stored.iter().filter(|name| !is_key(name)).map(planned).collect::<Result<_, StageError>>()?;
         let series_time = keys.iter().filter(|key| key.ty == ColumnType::Timestamp).count() == 1;
-        Ok(Self(Arc::new(Plan { keys, others, on_conflict, series_time })))
+        Ok(Self(Arc::new(Plan { keys, others, on_conflict, series_time, keys_of_batch: AtomicUsize::new(0) })))
     }
 
     /// Is the key a series and a time, which is fast? That is: is exactly one of its columns a timestamp?
@@ -107,7 +110,9 @@ impl DedupePlan {
     /// # Errors
     /// When the batch has not the planned columns.
     pub(crate) fn prepare(&self, batch: &RecordBatch, kept: Option<&BooleanArray>) -> Result<Prepared, StageError> {
-        Prepared::of(&Rows::of(&self.0, batch)?, kept)
+        let prepared = Prepared::of(&Rows::of(&self.0, batch)?, kept, self.0.keys_of_batch.load(Ordering::Relaxed))?;
+        self.0.keys_of_batch.store(prepared.keys().count(), Ordering::Relaxed);
+        Ok(prepared)
     }
 
     /// What becomes of a conflict.

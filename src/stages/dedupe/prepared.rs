@@ -21,22 +21,22 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Looks at every row that is not left out.
-    pub(super) fn of(rows: &Rows<'_>, kept: Option<&BooleanArray>) -> Result<Self, StageError> {
+    /// Looks at every row that is not left out. About so many keys are expected, each counted once.
+    pub(super) fn of(rows: &Rows<'_>, kept: Option<&BooleanArray>, expected: usize) -> Result<Self, StageError> {
         let mut prepared = Self { key_of_rows: Vec::with_capacity(rows.len), kept: kept.cloned(), ..Self::default() };
         let is_there = |row: usize| !rows.lacks_key(row) && kept.is_none_or(|kept| kept.value(row));
-        prepared.find_keys(rows, is_there)?;
+        prepared.find_keys(rows, is_there, expected.min(rows.len))?;
         prepared.prints = rows.fingerprints(|row| prepared.key_of_rows.get(row).is_some_and(|key| *key != NOWHERE.0));
         Ok(prepared)
     }
 
-    fn find_keys(&mut self, rows: &Rows<'_>, is_there: impl Fn(usize) -> bool) -> Result<(), StageError> {
+    fn find_keys(&mut self, rows: &Rows<'_>, is_there: impl Fn(usize) -> bool, expected: usize) -> Result<(), StageError> {
         let hasher = foldhash::fast::RandomState::default();
         let mut table: hashbrown::HashTable<u32> = hashbrown::HashTable::new();
         // A key that is one text is most often short, and compared as a few words instead of byte by byte.
         let texts = rows.only_text().map(|texts| (texts.value_data(), texts.value_offsets()));
-        // Most often each comes many times.
-        let mut short_ones = ShortNames::with_capacity(rows.len / 16);
+        let mut short_ones = ShortNames::with_capacity(expected);
+        self.ends.reserve(expected);
         let mut key = Vec::new();
         for row in 0..rows.len {
             if !is_there(row) {

@@ -472,7 +472,7 @@ impl Layout for Series {
         let mut slots: Vec<&Slot> = self.logged.iter().map(|place| &self.slots[*place as usize]).collect();
         slots.sort_unstable_by_key(|slot| (&self.names[slot.series as usize], slot.number));
         let folded: Vec<ChunkKey> = slots.iter().map(|slot| self.chunk_key(slot.series, slot.number)).collect();
-        if let Err(error) = store.fold_keys(&mut folded.iter().cloned().zip(slots.iter().map(|slot| slot.known.encode()))) {
+        if let Err(error) = fold(store, &folded, &slots) {
             // Nobody knows whether it is.
             self.forget();
             return Err(error);
@@ -564,6 +564,24 @@ impl Series {
         assert!((0..).zip(&self.slots).all(|(place, slot)| self.index.get(&(slot.series, slot.number)) == Some(&place)));
         assert!((0..).zip(&self.names).all(|(id, name)| self.ids.get(name, name.len()) == Some(id)));
     }
+}
+
+/// Puts chunks in the place of the log. They are encoded beside the one who stores them, some at a time: nothing else is going on then.
+fn fold(store: &dyn Store, keys: &[ChunkKey], slots: &[&Slot]) -> Result<(), StageError> {
+    const SOME: usize = if cfg!(test) { 2 } else { 256 };
+    let encoded = |(key, slot): (&ChunkKey, &&Slot)| (key.clone(), slot.known.encode());
+    if slots.len() <= SOME {
+        return store.fold_keys(&mut keys.iter().zip(slots).map(encoded));
+    }
+    std::thread::scope(|scope| {
+        let (sender, chunks) = std::sync::mpsc::sync_channel::<Vec<_>>(2);
+        scope.spawn(move || {
+            let mut some = keys.chunks(SOME).zip(slots.chunks(SOME)).map(|(keys, slots)| keys.iter().zip(slots).map(encoded).collect());
+            // Whoever stores them may have failed.
+            some.try_for_each(|some| sender.send(some))
+        });
+        store.fold_keys(&mut chunks.into_iter().flatten())
+    })
 }
 
 /// Where the times of a chunk lie.
