@@ -216,7 +216,8 @@ impl Sink for LinesSink {
             return self.make(&layout, batch, selected);
         }
         // Which file a row is for, and whether its key can be stored, is asked of each.
-        self.write(&filter_record_batch(batch, selection).map_err(|error| self.broken(&format!("given a selection of the batch: {error}")))?, op).await
+        self.write(&filter_record_batch(batch, selection).map_err(|error| self.broken(&format!("given a selection of the batch: {error}")))?, op)
+            .await
     }
 
     fn changed_files(&self) -> usize {

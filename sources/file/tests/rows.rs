@@ -234,7 +234,8 @@ impl Clock for Still {
 
 #[test]
 fn a_part_waits_for_the_lines_before_it_where_somebody_reads_them() {
-    let text: String = std::iter::once("id,note\n".to_owned()).chain((0..500).map(|id| format!("{}{id},a\n", if id % 50 == 7 { "x" } else { "" }))).collect();
+    let text: String =
+        std::iter::once("id,note\n".to_owned()).chain((0..500).map(|id| format!("{}{id},a\n", if id % 50 == 7 { "x" } else { "" }))).collect();
     let disk = SimDisk::new();
     put(&disk, "x.csv", text.as_bytes());
     let opened = || disk.history().iter().filter(|what| *what == "open x.csv").count();

@@ -17,6 +17,7 @@ mod log;
 mod names;
 mod prepared;
 mod series;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod width;

@@ -13,6 +13,7 @@ use super::layout::{Layout, NOWHERE, Place, Rows, Seen};
 use super::log;
 use super::names::Names;
 use super::prepared::Prepared;
+use super::slot::{self, Slot};
 use super::width::{WIDTH, fitting_width, stored_width};
 use crate::state::{ChunkKey, DedupeChanges, Store};
 
@@ -26,9 +27,6 @@ const CACHE: usize = if cfg!(test) { 8 << 10 } else { 128 << 20 };
 /// For more than the eighth part of these bytes, rows must have come within so many batches: the past of series that go on is not asked for again.
 const RECENT: u32 = 200;
 
-/// What a slot takes besides the times.
-const OVERHEAD: usize = 280;
-
 /// Rows are scattered when an epoch would save more than one chunk for so many of its keys ...
 const SCATTERED: usize = 32;
 
@@ -40,41 +38,6 @@ const ENOUGH: usize = if cfg!(test) { 64 } else { 1 << 16 };
 
 /// The keys of an epoch are not listed for the log beyond this, where there is none yet: it is no epoch then, but all that somebody has.
 const MANY: usize = 4 << 20;
-
-/// A loaded chunk: on lines of the processor's cache that are its own.
-#[repr(align(64))]
-struct Slot {
-    series: u32,
-    number: i64,
-    known: Known,
-    /// Changed in the open epoch.
-    changed: bool,
-    /// Changed in one before it that is being stored.
-    sealed: bool,
-    /// The store holds some of it in the log only.
-    logged: bool,
-    /// The batch that used it last.
-    used: u32,
-    /// What it counted in `Series::clean`.
-    weight: u32,
-}
-
-impl Slot {
-    /// Does the store hold it as it is?
-    fn is_clean(&self) -> bool {
-        !self.changed && !self.is_kept()
-    }
-
-    /// Is it kept, whatever the open epoch does?
-    fn is_kept(&self) -> bool {
-        self.sealed || self.logged
-    }
-
-    fn weigh(&mut self) -> usize {
-        self.weight = u32::try_from(self.known.weight() + OVERHEAD).unwrap_or(u32::MAX);
-        self.weight as usize
-    }
-}
 
 /// What is known of the log.
 #[derive(Default)]
@@ -472,7 +435,7 @@ impl Layout for Series {
         let mut slots: Vec<&Slot> = self.logged.iter().map(|place| &self.slots[*place as usize]).collect();
         slots.sort_unstable_by_key(|slot| (&self.names[slot.series as usize], slot.number));
         let folded: Vec<ChunkKey> = slots.iter().map(|slot| self.chunk_key(slot.series, slot.number)).collect();
-        if let Err(error) = fold(store, &folded, &slots) {
+        if let Err(error) = slot::fold(store, &folded, &slots) {
             // Nobody knows whether it is.
             self.forget();
             return Err(error);
@@ -564,24 +527,6 @@ impl Series {
         assert!((0..).zip(&self.slots).all(|(place, slot)| self.index.get(&(slot.series, slot.number)) == Some(&place)));
         assert!((0..).zip(&self.names).all(|(id, name)| self.ids.get(name, name.len()) == Some(id)));
     }
-}
-
-/// Puts chunks in the place of the log. They are encoded beside the one who stores them, some at a time: nothing else is going on then.
-fn fold(store: &dyn Store, keys: &[ChunkKey], slots: &[&Slot]) -> Result<(), StageError> {
-    const SOME: usize = if cfg!(test) { 2 } else { 256 };
-    let encoded = |(key, slot): (&ChunkKey, &&Slot)| (key.clone(), slot.known.encode());
-    if slots.len() <= SOME {
-        return store.fold_keys(&mut keys.iter().zip(slots).map(encoded));
-    }
-    std::thread::scope(|scope| {
-        let (sender, chunks) = std::sync::mpsc::sync_channel::<Vec<_>>(2);
-        scope.spawn(move || {
-            let mut some = keys.chunks(SOME).zip(slots.chunks(SOME)).map(|(keys, slots)| keys.iter().zip(slots).map(encoded).collect());
-            // Whoever stores them may have failed.
-            some.try_for_each(|some| sender.send(some))
-        });
-        store.fold_keys(&mut chunks.into_iter().flatten())
-    })
 }
 
 /// Where the times of a chunk lie.
