@@ -30,8 +30,8 @@ const ROWS: usize = 8192;
 const BYTES: u64 = 4 << 20;
 /// Batches are read together up to so many bytes of the file.
 const READY: u64 = 2 << 20;
-/// While somebody else is about to know the lines before, so many bytes are read on ...
-const HELD: u64 = 8 << 20;
+/// While somebody else is about to know the lines before, it is read on until rows take so many bytes of memory ...
+const HELD: usize = 8 << 20;
 /// ... and for so long it is waited, but for those who read the parts in another order.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// As much of a line as a reject keeps.
@@ -129,10 +129,8 @@ pub(crate) struct FileReader {
     patient: bool,
     failed: Option<StageError>,
     done: bool,
-    /// What was read and is next ...
+    /// What was read and is next.
     ready: VecDeque<Result<Held, StageError>>,
-    /// ... behind this offset.
-    gone: u64,
 }
 
 impl FileReader {
@@ -166,7 +164,6 @@ impl FileReader {
         let before = (start == 0).then_some(0);
         let counted = opened.part.map(|_| shared.counted(&opened)).unwrap_or_default();
         let begun = opened.part.map(|_| counted.begin(opened.base()));
-        let gone = lines.offset;
         Ok(Self {
             shared,
             opened,
@@ -183,7 +180,6 @@ impl FileReader {
             failed: None,
             done: false,
             ready: VecDeque::new(),
-            gone,
         })
     }
 
@@ -210,7 +206,8 @@ impl FileReader {
                 Before::Known(lines) => self.before = Some(lines),
                 // To count them is to read the file twice.
                 Before::Soon if self.patient => {
-                    if self.lines.offset - self.gone >= HELD || !self.some() {
+                    let held: usize = self.ready.iter().flatten().map(|held| held.batch.get_array_memory_size()).sum();
+                    if held >= HELD || !self.some() {
                         return Ok(Next::Later);
                     }
                 }
@@ -348,9 +345,11 @@ impl FileReader {
         let file = &self.opened.name;
         let rejects = held.malformed.into_iter().map(|Malformed { line, text, fault }| {
             let line = before + line;
-            // Spelled out: `json!` would make each text twice.
-            let row = [("file", Value::from(file.as_str())), ("line", line.into()), ("text", text.into())];
-            let row: Map<String, Value> = row.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            // Spelled out: `json!` would make each text twice, and to collect them sorts them.
+            let mut row = Map::new();
+            row.insert("file".to_owned(), Value::from(file.as_str()));
+            row.insert("line".to_owned(), line.into());
+            row.insert("text".to_owned(), text.into());
             Reject::of_row(row, fault.rule, format!("{file} line {line}: {}", fault.message))
         });
         Read { batch: held.batch, rejects: rejects.collect(), position: Position(json!(held.place)) }
@@ -509,10 +508,7 @@ impl Reader for FileReader {
             if !self.is_held()
                 && let Some(next) = self.ready.pop_front()
             {
-                return next.map(|held| {
-                    self.gone = held.place.offset;
-                    Some(self.release(held))
-                });
+                return next.map(|held| Some(self.release(held)));
             }
             let over = self.counted.over();
             match blocking(|| self.advance())? {

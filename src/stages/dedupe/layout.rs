@@ -113,12 +113,11 @@ impl<'a> Rows<'a> {
         if let [Column::Text(texts)] = self.key[..] { Some(texts) } else { None }
     }
 
-    /// The row's key as bytes, without the time of a series.
+    /// Adds the row's key as bytes, without the time of a series.
     #[inline]
-    pub(super) fn key_bytes(&self, row: usize, into: &mut Vec<u8>) {
-        into.clear();
+    pub(super) fn add_key(&self, row: usize, to: &mut Vec<u8>) {
         for column in &self.key {
-            column.key(row, into);
+            column.key(row, to);
         }
     }
 

@@ -7,6 +7,9 @@ use super::keyed::place_id;
 use super::layout::{NOWHERE, Rows};
 use super::names::{Short, ShortNames};
 
+/// As many bytes as most keys have at most.
+const LIKELY: usize = 32;
+
 /// The key (without the time of a series) and the fingerprint of every row of a batch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prepared {
@@ -37,6 +40,7 @@ impl Prepared {
         let texts = rows.only_text().map(|texts| (texts.value_data(), texts.value_offsets()));
         let mut short_ones = ShortNames::with_capacity(expected);
         self.ends.reserve(expected);
+        self.bytes.reserve(expected * LIKELY);
         let mut key = Vec::new();
         for row in 0..rows.len {
             if !is_there(row) {
@@ -52,13 +56,13 @@ impl Prepared {
             let id = match (known, short) {
                 (Some(id), _) => id,
                 (None, Some(short)) => {
-                    rows.key_bytes(row, &mut key);
-                    let id = self.add(&key)?;
+                    let id = self.add(|bytes| rows.add_key(row, bytes))?;
                     short_ones.insert(short, id);
                     id
                 }
                 (None, None) => {
-                    rows.key_bytes(row, &mut key);
+                    key.clear();
+                    rows.add_key(row, &mut key);
                     self.find(&hasher, &mut table, &key)?
                 }
             };
@@ -79,13 +83,13 @@ impl Prepared {
             hashbrown::hash_table::Entry::Vacant(new) => new,
         };
         new.insert(place_id(self.ends.len())?);
-        self.add(key)
+        self.add(|bytes| bytes.extend_from_slice(key))
     }
 
-    /// Adds a key that is not there.
-    fn add(&mut self, key: &[u8]) -> Result<u32, StageError> {
+    /// Adds a key that is not there: `put` adds its bytes.
+    fn add(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> Result<u32, StageError> {
         let id = place_id(self.ends.len())?;
-        self.bytes.extend_from_slice(key);
+        put(&mut self.bytes);
         self.ends.push(self.bytes.len());
         Ok(id)
     }
