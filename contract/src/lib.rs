@@ -54,7 +54,7 @@ pub use mask::Mask;
 pub use plan::{Level, PlanError, Related, Suggestion, TextPart};
 pub use plugin::{BuildContext, Descriptor, Draft, Kind, Plugin, Stage};
 pub use ports::{Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RunContext, Transport, TransportError, TransportFault, Window};
-pub use row::{Cell, FromJson, Row, batch_from_json, batch_of_columns, cell_json, described_field, row_json};
+pub use row::{Cell, FromJson, Row, batch_from_json, batch_of_columns, cell_json, described_field, row_json, select_rows};
 pub use simple::SimpleSource;
 pub use sink::{BatchStream, Delivery, Epoch, Filter, Op, Records, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState};
 pub use source::{Demand, Position, Read, Reader, Reject, Source, SourceCapabilities, Split};

@@ -10,7 +10,15 @@ use arrow_schema::{ArrowError, SchemaRef};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::{ColumnType, Reject, instant, rfc3339};
+use crate::{ColumnType, Reject, StageError, instant, rfc3339};
+
+/// A batch of the rows for which `selection` is true.
+///
+/// # Errors
+/// When it is not as long as the batch, which is a fault of the program.
+pub fn select_rows(batch: &RecordBatch, selection: &BooleanArray) -> Result<RecordBatch, StageError> {
+    arrow_select::filter::filter_record_batch(batch, selection).map_err(|cause| StageError::developer(format!("rows cannot be left out: {cause}")))
+}
 
 /// A struct whose fields are columns. Made by [`rows!`](crate::rows).
 pub trait Row: Sized {

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{PlanError, Ports, StageError};
+use crate::{PlanError, Ports, StageError, select_rows};
 
 /// The number of a commit of a pipeline: 1, 2, 3, ...
 pub type Epoch = u64;
@@ -173,9 +173,7 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// As [`Sink::write`].
     async fn write_selected(&mut self, batch: &RecordBatch, selection: &BooleanArray, op: Op) -> Result<(), StageError> {
-        let selected = arrow_select::filter::filter_record_batch(batch, selection)
-            .map_err(|error| StageError::developer(format!("rows cannot be selected from a batch: {error}")))?;
-        self.write(&selected, op).await
+        self.write(&select_rows(batch, selection)?, op).await
     }
 
     /// How many files (or the like) the open epoch changes, where each is made durable by itself: a commit takes longer the more there are, however

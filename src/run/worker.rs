@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::arrow::array::BooleanArray;
-use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Split, StageError, Transform, TransformRun};
+use pipeline_contract::{Act, Category, Position, Reject, RunContext, Source, Split, StageError, Transform, TransformRun, select_rows};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::rejects::Rejects;
-use crate::stages::columns;
 use crate::stages::dedupe::{DedupePlan, Prepared};
 use crate::stages::validate::{Parted, Validator};
 
@@ -63,7 +62,7 @@ impl Chunk {
     /// Leaves the rejected rows out of the batch.
     fn take_out(&mut self) -> Result<(), StageError> {
         if let Some(kept) = self.kept.take() {
-            self.batch = columns::keep(&self.batch, &kept)?;
+            self.batch = select_rows(&self.batch, &kept)?;
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use pipeline_contract::arrow::array::{BooleanArray, RecordBatchOptions};
-use pipeline_contract::arrow::{ArrayRef, Field, RecordBatch, Schema, SchemaRef, select};
+use pipeline_contract::arrow::array::RecordBatchOptions;
+use pipeline_contract::arrow::{ArrayRef, Field, RecordBatch, Schema, SchemaRef};
 use pipeline_contract::{ColumnType, PlanError, Spanned, StageError, listed, nearest};
 
 /// The place of a column that a pipeline file names.
@@ -62,11 +62,6 @@ pub(crate) fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) 
 /// The column at a place that was found in the same schema.
 pub(crate) fn column(batch: &RecordBatch, place: usize) -> Result<&ArrayRef, StageError> {
     batch.columns().get(place).ok_or_else(|| StageError::developer(format!("a batch lacks column {place} of its planned schema")))
-}
-
-/// The rows whose place is marked.
-pub(crate) fn keep(batch: &RecordBatch, marked: &BooleanArray) -> Result<RecordBatch, StageError> {
-    select::filter::filter_record_batch(batch, marked).map_err(|cause| StageError::developer(format!("rows cannot be left out: {cause}")))
 }
 
 /// Do columns stand where they were planned? Stages find them by their place.

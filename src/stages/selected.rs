@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 
-use pipeline_contract::StageError;
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::buffer::BooleanBuffer;
-
-use super::columns;
+use pipeline_contract::{StageError, select_rows};
 
 /// Where fewer of four rows are wanted, they are copied: whoever goes over all of them would do so in vain for many.
 const OF_FOUR: usize = 3;
@@ -53,7 +51,7 @@ impl Selected {
     /// As [`Selected::of`].
     pub(crate) fn copied(&self) -> Result<Cow<'_, RecordBatch>, StageError> {
         match &self.selection {
-            Some(selection) => columns::keep(&self.batch, selection).map(Cow::Owned),
+            Some(selection) => select_rows(&self.batch, selection).map(Cow::Owned),
             None => Ok(Cow::Borrowed(&self.batch)),
         }
     }

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipeline_contract::arrow::array::BooleanArray;
-use pipeline_contract::arrow::select::filter::filter_record_batch;
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
 use pipeline_contract::{
     BatchStream, Delivery, Epoch, Filter, Op, PlanError, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, StageError,
-    async_trait,
+    async_trait, select_rows,
 };
 use pipeline_files::FileSet;
 
@@ -210,14 +209,12 @@ impl Sink for LinesSink {
         let layout = self.layout()?;
         if op == Op::Append && layout.takes_all_alike() {
             // Lines are made of runs of rows in any case.
-            let runs = runs(&layout, &mut self.known, &batch.slice(0, batch.num_rows().min(1)))?;
-            let path = runs.first().map(|(_, path)| *path);
-            let selected = selection.values().set_slices().filter_map(|(from, to)| Some((from..to, path?)));
+            let runs = runs(&layout, &mut self.known, batch)?;
+            let selected = runs.first().into_iter().flat_map(|(_, path)| selection.values().set_slices().map(|(from, to)| (from..to, *path)));
             return self.make(&layout, batch, selected);
         }
         // Which file a row is for, and whether its key can be stored, is asked of each.
-        self.write(&filter_record_batch(batch, selection).map_err(|error| self.broken(&format!("given a selection of the batch: {error}")))?, op)
-            .await
+        self.write(&select_rows(batch, selection)?, op).await
     }
 
     fn changed_files(&self) -> usize {

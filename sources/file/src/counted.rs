@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
+use tokio::sync::futures::Notified;
 
 /// What is known of the line ends of a file.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ pub(crate) enum Before {
 struct Shared {
     known: Mutex<Known>,
     /// A part was passed, or given up.
-    over: Arc<Notify>,
+    over: Notify,
 }
 
 /// What is known of a file, by all who read it.
@@ -84,20 +84,20 @@ impl Counted {
         Begun { counted: self.clone(), from }
     }
 
-    fn end(&self, from: u64) {
-        self.lock().read.remove(&from);
-        self.0.over.notify_waiters();
-    }
-
     /// A reader passed so many line ends between two offsets. It does not wait for one who counts, unless it is `done` with its part.
     pub(crate) fn passed(&self, from: u64, to: u64, lines: u64, done: bool) {
         let known = if done { Some(self.lock()) } else { self.0.known.try_lock().ok() };
         if let Some(mut known) = known {
             known.passed.insert(from, (to, lines));
+            if done {
+                self.is_over(known, from);
+            }
         }
-        if done {
-            self.end(from);
-        }
+    }
+
+    fn is_over(&self, mut known: MutexGuard<'_, Known>, from: u64) {
+        known.read.remove(&from);
+        self.0.over.notify_waiters();
     }
 
     /// How many there are before an offset, as far as is known without looking.
@@ -106,8 +106,8 @@ impl Counted {
     }
 
     /// Waits until a part is passed or given up, from this call on.
-    pub(crate) fn over(&self) -> OwnedNotified {
-        Arc::clone(&self.0.over).notified_owned()
+    pub(crate) fn over(&self) -> Notified<'_> {
+        self.0.over.notified()
     }
 
     /// How many there are before an offset. What nobody passed is counted by `count`, from one offset to another, and once.
@@ -125,7 +125,7 @@ pub(crate) struct Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.counted.end(self.from);
+        self.counted.is_over(self.counted.lock(), self.from);
     }
 }
 

@@ -32,7 +32,7 @@ const BYTES: u64 = 4 << 20;
 const READY: u64 = 2 << 20;
 /// While somebody else is about to know the lines before, it is read on until rows take so many bytes of memory ...
 const HELD: usize = 8 << 20;
-/// ... and for so long it is waited, but for those who read the parts in another order.
+/// ... and then it is waited for so long: whoever reads the parts in another order would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// As much of a line as a reject keeps.
 const KEPT: usize = 2000;
@@ -504,13 +504,14 @@ impl Opened {
 impl Reader for FileReader {
     /// What was read stays until it is answered: whoever does not wait for the answer misses nothing.
     async fn read(&mut self) -> Result<Option<Read>, StageError> {
+        let counted = self.counted.clone();
         loop {
             if !self.is_held()
                 && let Some(next) = self.ready.pop_front()
             {
                 return next.map(|held| Some(self.release(held)));
             }
-            let over = self.counted.over();
+            let over = counted.over();
             match blocking(|| self.advance())? {
                 Next::Ready => {}
                 Next::None => return Ok(None),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pipeline_contract::{Act, Epoch, Position, StageError};
 
-use super::{CommitError, Committed, EpochWriter, Size, sum};
+use super::{CommitError, Committed, EpochWriter, Size};
 use crate::run::quarantine::Quarantine;
 use crate::stages::dedupe::Deduper;
 use crate::state::{Counts, EpochCommit, SplitRecord};
@@ -109,7 +109,7 @@ impl EpochWriter {
         records: impl Fn(usize, &Counts, Option<&Position>, bool) -> SplitRecord,
     ) -> EpochCommit {
         let mut rows = *run_rows;
-        rows.add(&sum(&self.outcomes));
+        rows.add(&self.outcomes.iter().map(|outcome| &outcome.rows).sum());
         EpochCommit {
             epoch,
             run_id: self.run_id.clone(),

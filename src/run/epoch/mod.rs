@@ -168,12 +168,6 @@ pub(crate) struct EpochWriter {
     pub(crate) landing: Option<Landing>,
 }
 
-fn sum(outcomes: &[Outcome]) -> Counts {
-    let mut sum = Counts::default();
-    outcomes.iter().for_each(|outcome| sum.add(&outcome.rows));
-    sum
-}
-
 impl EpochWriter {
     pub(crate) fn new(
         store: Arc<dyn Store>,
@@ -312,9 +306,8 @@ impl EpochWriter {
 
     /// The counts of what is passed on and not committed yet.
     pub(crate) fn counts(&self) -> Counts {
-        let mut all = sum(&self.outcomes);
-        all.add(&self.flight.as_ref().map(|flight| sum(&flight.outcomes)).unwrap_or_default());
-        all
+        let in_flight = self.flight.iter().flat_map(|flight| &flight.outcomes);
+        self.outcomes.iter().chain(in_flight).map(|outcome| &outcome.rows).sum()
     }
 
     /// Passes rows on. On an error these rows have left no trace, and all that was passed on before is as it was; unless that could not be

@@ -112,7 +112,7 @@ impl DedupePlan {
     /// When the batch has not the planned columns.
     pub(crate) fn prepare(&self, batch: &RecordBatch, kept: Option<&BooleanArray>) -> Result<Prepared, StageError> {
         let prepared = Prepared::of(&Rows::of(&self.0, batch)?, kept, self.0.keys_of_batch.load(Ordering::Relaxed))?;
-        self.0.keys_of_batch.store(prepared.keys().count(), Ordering::Relaxed);
+        self.0.keys_of_batch.store(prepared.key_count(), Ordering::Relaxed);
         Ok(prepared)
     }
 

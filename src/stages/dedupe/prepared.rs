@@ -94,6 +94,11 @@ impl Prepared {
         Ok(id)
     }
 
+    /// How many keys there are, each counted once.
+    pub(super) fn key_count(&self) -> usize {
+        self.ends.len()
+    }
+
     /// The keys, each once.
     pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.wide_keys().filter_map(|(rest, len)| rest.get(..len))

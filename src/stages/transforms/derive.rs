@@ -7,14 +7,14 @@ use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{Field, RecordBatch, Schema, SchemaRef, select};
 use pipeline_contract::{
     Applied, BuildContext, ConfigTable, Descriptor, Doubt, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_partial,
-    row_json,
+    row_json, select_rows,
 };
 use pipeline_expr::{EvalError, Expr};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::stateless::{Planned, Step, same, stage};
-use crate::stages::columns::{batch_of, keep};
+use crate::stages::columns::batch_of;
 use crate::stages::expression::{compile, unfit};
 
 pub(super) struct Derive;
@@ -203,7 +203,7 @@ impl Step for Derived {
                 let at = |row: usize| whence.get(row).copied();
                 failed.extend(errors.into_iter().filter_map(|error| Some((at(error.row?)?, format!("{}: {}", maker.name, error.message)))));
                 origins = Some(whence.iter().zip(good.values()).filter(|(_, good)| *good).map(|(row, _)| *row).collect());
-                batch = keep(&batch, &good)?;
+                batch = select_rows(&batch, &good)?;
                 values =
                     select::filter::filter(&values, &good).map_err(|cause| StageError::developer(format!("values cannot be left out: {cause}")))?;
             }

@@ -7,13 +7,13 @@ use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{Array, RecordBatch, SchemaRef};
 use pipeline_contract::{
     Applied, BuildContext, ConfigTable, Descriptor, Draft, Kind, PlanError, Plugin, Reject, Spanned, Stage, StageError, parse_partial, row_json,
+    select_rows,
 };
 use pipeline_expr::Expr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::stateless::{Planned, Step, all_good, same, stage};
-use crate::stages::columns::keep;
 use crate::stages::expression::{compile_condition, unfit};
 
 pub(super) struct Filter;
@@ -94,6 +94,6 @@ impl Step for Filtered {
         }
         let reject = |error: pipeline_expr::EvalError| error.row.map(|row| Reject::of_row(row_json(&batch, row), "filter", error.message));
         let rejects = errors.into_iter().filter_map(reject).collect();
-        Ok(Applied { batch: keep(&batch, &stays)?, rejects })
+        Ok(Applied { batch: select_rows(&batch, &stays)?, rejects })
     }
 }

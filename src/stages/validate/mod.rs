@@ -19,13 +19,13 @@ use std::sync::Arc;
 
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
-use pipeline_contract::{Applied, PlanError, StageError};
+use pipeline_contract::{Applied, PlanError, StageError, select_rows};
 
 pub use config::{ColumnRule, Limits, OnReject, RuleConfig, RuleKind, ValidateConfig};
 pub use limits::{Limit, LimitConfig};
 pub use literal::Literal;
 
-use crate::stages::columns::{find_typed, keep, same_columns};
+use crate::stages::columns::{find_typed, same_columns};
 use crate::stages::rejected::RejectedRows;
 use constraint::Constraint;
 use rule::Rule;
@@ -159,7 +159,7 @@ impl Validator {
     /// When the batch does not have the planned schema.
     pub fn apply(&self, batch: &RecordBatch) -> Result<Applied, StageError> {
         Ok(match self.part(batch)? {
-            Some(Parted { kept, rejected }) => Applied { batch: keep(batch, &kept)?, rejects: rejected.rejects().collect() },
+            Some(Parted { kept, rejected }) => Applied { batch: select_rows(batch, &kept)?, rejects: rejected.rejects().collect() },
             None => Applied { batch: batch.clone(), rejects: Vec::new() },
         })
     }
