@@ -56,7 +56,9 @@ pub use plugin::{BuildContext, Descriptor, Draft, Kind, Plugin, Stage};
 pub use ports::{Body, Budget, BudgetLimits, BudgetScope, Clock, Ports, Random, RunContext, Transport, TransportError, TransportFault, Window};
 pub use row::{Cell, FromJson, Row, batch_from_json, batch_of_columns, cell_json, described_field, row_json, select_rows};
 pub use simple::SimpleSource;
-pub use sink::{BatchStream, Delivery, Epoch, Filter, Op, Records, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState};
+pub use sink::{
+    Ahead, BatchStream, Begun, Delivery, Epoch, Filter, Op, Records, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState,
+};
 pub use source::{Demand, Position, Read, Reader, Reject, Source, SourceCapabilities, Split};
 pub use tokio_util::sync::CancellationToken;
 pub use transform::{Applied, Transform, TransformRun};

@@ -1,5 +1,6 @@
 //! Sinks: where rows are stored.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -134,6 +135,17 @@ pub trait BatchStream: Send {
     async fn next(&mut self) -> Result<Option<RecordBatch>, StageError>;
 }
 
+/// What was begun with some rows: the sink that is given it in [`Sink::write_begun`] knows its type.
+pub type Begun = Box<dyn Any + Send + Sync>;
+
+/// Begins with rows for a sink that is at its disk with the epoch before: does with them what needs nothing but them.
+pub trait Ahead: Send + Sync {
+    /// Begins with new rows of a batch: with those for which `selection` is true, as in [`Sink::write_selected`], or with all. The sink is given the
+    /// answer in [`Sink::write_begun`], or nobody is: rows may have to be taken back. `None` where it does not begin with these; they come as if
+    /// nobody had been asked, and what is wrong with them is said then.
+    fn begin(&self, batch: &RecordBatch, selection: Option<&BooleanArray>) -> Option<Begun>;
+}
+
 /// Where rows are stored.
 ///
 /// The order of a commit: `write*`, `prepare(n)`, then the engine's one state transaction, then `commit(n)`. A sink that keeps this promise
@@ -174,6 +186,21 @@ pub trait Sink: Send + Sync {
     /// As [`Sink::write`].
     async fn write_selected(&mut self, batch: &RecordBatch, selection: &BooleanArray, op: Op) -> Result<(), StageError> {
         self.write(&select_rows(batch, selection)?, op).await
+    }
+
+    /// Who begins with new rows of the next epoch while the sink is busy with [`Sink::prepare`] and [`Sink::commit`] of this one. `None` for a sink that
+    /// can do nothing before.
+    fn ahead(&self) -> Option<Arc<dyn Ahead>> {
+        None
+    }
+
+    /// As [`Sink::write`] with [`Op::Append`], for rows with which [`Sink::ahead`] has begun. The order of rows is that of the calls, however they come.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    async fn write_begun(&mut self, begun: Begun) -> Result<(), StageError> {
+        drop(begun);
+        Err(StageError::developer("the sink was given rows with which it had not begun"))
     }
 
     /// How many files (or the like) the open epoch changes, where each is made durable by itself: a commit takes longer the more there are, however

@@ -8,8 +8,8 @@ use pipeline_contract::arrow::array::{Array, ArrayRef, BooleanArray, Float64Arra
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
 use pipeline_contract::testkit::{KitRow, Promise, Report, SinkKit};
 use pipeline_contract::{
-    BatchStream, BuildContext, Category, ConfigTable, Delivery, Descriptor, Epoch, Filter, Kind, Op, PlanError, Plugin, Recovery, Row, Sink,
-    SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Stage, StageError, async_trait,
+    Ahead, BatchStream, Begun, BuildContext, Category, ConfigTable, Delivery, Descriptor, Epoch, Filter, Kind, Op, PlanError, Plugin, Recovery, Row,
+    Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Stage, StageError, async_trait, select_rows,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -202,6 +202,16 @@ impl Sink for ToySink {
         Ok(())
     }
 
+    fn ahead(&self) -> Option<Arc<dyn Ahead>> {
+        Some(Arc::new(ToyAhead))
+    }
+
+    async fn write_begun(&mut self, begun: Begun) -> Result<(), StageError> {
+        let lines: Vec<Line> = *begun.downcast().unwrap();
+        self.written.extend(lines.into_iter().map(|line| (Op::Append, line)));
+        Ok(())
+    }
+
     async fn look(&mut self, _: &RecordBatch) -> Result<(), StageError> {
         self.load(self.cx()).map(drop)
     }
@@ -276,6 +286,18 @@ impl Sink for ToySink {
             if self.breaks.it(Promise::Probe) { Ok(()) } else { disk.remove(&path) }
         };
         probe().map_err(|error| self.fault("write", &path, &error))
+    }
+}
+
+struct ToyAhead;
+
+impl Ahead for ToyAhead {
+    fn begin(&self, batch: &RecordBatch, selection: Option<&BooleanArray>) -> Option<Begun> {
+        let selected = selection.map(|selection| select_rows(batch, selection).unwrap());
+        let lines = lines(selected.as_ref().unwrap_or(batch));
+        // Of these `write` may say that they cannot be stored.
+        let is_plain = lines.iter().all(|line| !line.series.contains('\0'));
+        is_plain.then(|| Box::new(lines) as Begun)
     }
 }
 

@@ -25,33 +25,19 @@ pub(crate) type Made = Vec<(String, Vec<u8>)>;
 #[derive(Default)]
 pub(crate) struct Making(VecDeque<Batch>);
 
-enum Batch {
+/// Runs of rows, each for the file with its number among others.
+pub(crate) type Runs = Vec<(Range<usize>, usize)>;
+
+/// The lines of one batch.
+pub(crate) enum Batch {
     Made(Made),
     Coming(JoinHandle<Result<Made, StageError>>),
 }
 
 impl Making {
-    /// Makes the lines of rows, each run of which is for the file with its number among `paths`.
-    ///
-    /// # Errors
-    /// When a row cannot be written. Nothing of the batch counts then.
-    pub(crate) fn start(
-        &mut self,
-        layout: &Arc<Layout>,
-        batch: &RecordBatch,
-        runs: Vec<(Range<usize>, usize)>,
-        paths: Vec<String>,
-    ) -> Result<(), StageError> {
-        let next = match threads::several() {
-            // What may fail is done at once, so that whoever brought the rows hears of it.
-            Some(runtime) if batch.num_rows() >= FEW && cannot_fail(layout, batch) => {
-                let (layout, batch) = (layout.clone(), batch.clone());
-                Batch::Coming(runtime.spawn_blocking(move || make(&layout, &batch, runs, paths)))
-            }
-            _ => Batch::Made(make(layout, batch, runs, paths)?),
-        };
-        self.0.push_back(next);
-        Ok(())
+    /// Lines that come behind all others.
+    pub(crate) fn add(&mut self, batch: Batch) {
+        self.0.push_back(batch);
     }
 
     /// The lines of the next batch, once they are made.
@@ -66,6 +52,22 @@ impl Making {
     }
 }
 
+/// Begins to make the lines of rows, each run of which is for the file with its number among `paths`.
+///
+/// # Errors
+/// When a row cannot be written.
+pub(crate) fn begin(layout: &Arc<Layout>, batch: &RecordBatch, runs: Runs, paths: Vec<String>) -> Result<Batch, StageError> {
+    match threads::several() {
+        // What may fail is done at once, so that whoever brought the rows hears of it.
+        Some(runtime) if batch.num_rows() >= FEW && cannot_fail(layout, batch) => {
+            let (layout, batch) = (layout.clone(), batch.clone());
+            // As a task, not on a thread of its own: dozens would sleep and wake for half a millisecond of work each.
+            Ok(Batch::Coming(runtime.spawn(async move { make(&layout, &batch, runs, paths) })))
+        }
+        _ => Ok(Batch::Made(make(layout, batch, runs, paths)?)),
+    }
+}
+
 /// Can every row be written, as far as can be told at a glance?
 fn cannot_fail(layout: &Layout, batch: &RecordBatch) -> bool {
     // No byte of a text becomes more than six.
@@ -76,7 +78,7 @@ fn cannot_fail(layout: &Layout, batch: &RecordBatch) -> bool {
     layout.columns.iter().filter(|column| column.ty == ColumnType::Timestamp).all(|column| writable(layout.instants(batch, column)))
 }
 
-fn make(layout: &Layout, batch: &RecordBatch, runs: Vec<(Range<usize>, usize)>, paths: Vec<String>) -> Result<Made, StageError> {
+fn make(layout: &Layout, batch: &RecordBatch, runs: Runs, paths: Vec<String>) -> Result<Made, StageError> {
     let sources = layout.sources(batch);
     let mut lines = layout.lines(&sources);
     let mut made: Made = paths.into_iter().map(|path| (path, Vec::new())).collect();

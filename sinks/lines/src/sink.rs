@@ -8,15 +8,15 @@ use std::sync::Arc;
 use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
 use pipeline_contract::{
-    BatchStream, Delivery, Epoch, Filter, Op, PlanError, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, StageError,
-    async_trait, select_rows,
+    Ahead, BatchStream, Begun, Delivery, Epoch, Filter, Op, PlanError, Recovery, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState,
+    StageError, async_trait, select_rows,
 };
 use pipeline_files::FileSet;
 
 use crate::config::Checked;
 use crate::format::Format;
 use crate::layout::Layout;
-use crate::making::Making;
+use crate::making::{self, Batch, Making};
 use crate::read::{Rows, files};
 use crate::replace::{self, Lines};
 
@@ -83,7 +83,8 @@ impl LinesSink {
         let numbered = runs.map(|(rows, path)| (rows, number(path))).collect();
         // Whatever is wrong with a file is the fault of these rows.
         paths.iter().try_for_each(|path| files.announce(path, &layout.header))?;
-        self.making.start(layout, batch, numbered, paths)
+        self.making.add(making::begin(layout, batch, numbered, paths)?);
+        Ok(())
     }
 
     /// Gives all lines to `files` that were made.
@@ -96,6 +97,29 @@ impl LinesSink {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes lines of rows that are all for one file.
+struct OneFile(Arc<Layout>);
+
+/// Lines, and the file that they are for.
+struct LinesAhead {
+    path: String,
+    lines: Batch,
+}
+
+impl Ahead for OneFile {
+    fn begin(&self, batch: &RecordBatch, selection: Option<&BooleanArray>) -> Option<Begun> {
+        let layout = &self.0;
+        let path = layout.paths.render(batch, 0).ok()?;
+        layout.check_written(&path).ok()?;
+        let runs = match selection {
+            Some(selection) => selection.values().set_slices().map(|(from, to)| (from..to, 0)).collect(),
+            None => vec![(0..batch.num_rows(), 0)],
+        };
+        let lines = making::begin(layout, batch, runs, vec![path.clone()]).ok()?;
+        Some(Box::new(LinesAhead { path, lines }))
     }
 }
 
@@ -215,6 +239,20 @@ impl Sink for LinesSink {
         }
         // Which file a row is for, and whether its key can be stored, is asked of each.
         self.write(&select_rows(batch, selection)?, op).await
+    }
+
+    fn ahead(&self) -> Option<Arc<dyn Ahead>> {
+        // Else each row is asked which file it is for, and whether its key can be stored.
+        let layout = self.layout().ok().filter(|layout| layout.takes_all_alike())?;
+        Some(Arc::new(OneFile(layout)))
+    }
+
+    async fn write_begun(&mut self, begun: Begun) -> Result<(), StageError> {
+        let layout = self.layout()?;
+        let LinesAhead { path, lines } = *begun.downcast().map_err(|_| self.broken("given what it began"))?;
+        self.files()?.announce(&path, &layout.header)?;
+        self.making.add(lines);
+        Ok(())
     }
 
     fn changed_files(&self) -> usize {

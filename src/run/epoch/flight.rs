@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{Epoch, Op, Position, StageError};
+use pipeline_contract::{Ahead, Begun, Epoch, Op, Position, StageError};
 use pipeline_files::threads;
 use tokio::task::JoinHandle;
 
@@ -21,7 +21,8 @@ use crate::state::{Counts, SplitRecord};
 
 /// What the sinks are to do once they are back.
 pub(super) enum Queued {
-    Write(Selected, Op),
+    /// Rows, and what each sink has begun with them.
+    Write(Selected, Op, Vec<Option<Begun>>),
     Look(RecordBatch),
     Rejects(Lines),
 }
@@ -49,9 +50,23 @@ pub(super) struct Flight {
     committed: Committed,
     /// For the split with this number, in order.
     pub(super) queue: Vec<(usize, Queued)>,
+    /// Who begins with rows for each sink.
+    ahead: Vec<Option<Arc<dyn Ahead>>>,
     task: JoinHandle<Landed>,
     /// Hangs up when the commit is over, where it is on a thread of its own.
     over: Option<Mutex<mpsc::Receiver<()>>>,
+}
+
+impl Flight {
+    /// Has rows wait for the sinks, which begin with new ones at once.
+    pub(super) fn write_later(&mut self, split: usize, rows: Selected, op: Op) {
+        let begin = |ahead: &Arc<dyn Ahead>| ahead.begin(&rows.batch, rows.selection.as_ref());
+        let begun = match op {
+            Op::Append => self.ahead.iter().map(|ahead| ahead.as_ref().and_then(begin)).collect(),
+            Op::Replace => Vec::new(),
+        };
+        self.queue.push((split, Queued::Write(rows, op, begun)));
+    }
 }
 
 impl Drop for Flight {
@@ -73,6 +88,7 @@ impl EpochWriter {
         }
         let (store, clock, mut outlets) = (self.store.clone(), self.clock.clone(), std::mem::take(&mut self.outlets));
         let rows = std::mem::take(&mut self.size).rows;
+        let ahead = outlets.ahead();
         let work = async move {
             let saved = outlets.prepare_and_save(&store, commit, rows).await;
             let delivered = match &saved {
@@ -95,7 +111,7 @@ impl EpochWriter {
         };
         let (passed, outcomes) = (std::mem::take(&mut self.passed), std::mem::take(&mut self.outcomes));
         self.opened_at = None;
-        self.flight = Some(Flight { epoch, passed, outcomes, committed, queue: Vec::new(), task, over });
+        self.flight = Some(Flight { epoch, passed, outcomes, committed, queue: Vec::new(), ahead, task, over });
     }
 
     /// Is the commit of an epoch over, so that nobody would wait for it?
@@ -169,7 +185,7 @@ impl EpochWriter {
     async fn hand_over(&mut self, queue: Vec<(usize, Queued)>) -> Vec<(usize, StageError)> {
         for (split, queued) in queue {
             let done = match queued {
-                Queued::Write(rows, op) => self.outlets.write(&rows, op).await,
+                Queued::Write(rows, op, begun) => self.outlets.write(&rows, op, begun).await,
                 Queued::Look(batch) => self.outlets.look(&batch).await,
                 Queued::Rejects(lines) => self.outlets.keep(|| Cow::Owned(lines)),
             };

@@ -478,8 +478,8 @@ impl EpochWriter {
             part.entry(split).or_default().push(rows.copied()?.into_owned());
         }
         match &mut self.flight {
-            Some(flight) => flight.queue.push((split, Queued::Write(rows, op))),
-            None => self.outlets.write(&rows, op).await?,
+            Some(flight) => flight.write_later(split, rows, op),
+            None => self.outlets.write(&rows, op, Vec::new()).await?,
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_contract::arrow::RecordBatch;
-use pipeline_contract::{Category, Clock, Epoch, Op, StageError};
+use pipeline_contract::{Ahead, Begun, Category, Clock, Epoch, Op, StageError};
 use pipeline_files::threads;
 
 use super::OpenSink;
@@ -31,11 +31,19 @@ pub(crate) struct Outlets {
 }
 
 impl Outlets {
-    pub(super) async fn write(&mut self, rows: &Selected, op: Op) -> Result<(), StageError> {
+    /// Who begins with rows while the sinks are elsewhere.
+    pub(super) fn ahead(&self) -> Vec<Option<Arc<dyn Ahead>>> {
+        self.sinks.iter().map(|open| open.sink.ahead()).collect()
+    }
+
+    /// Writes rows, with which sinks may have begun.
+    pub(super) async fn write(&mut self, rows: &Selected, op: Op, begun: Vec<Option<Begun>>) -> Result<(), StageError> {
+        let mut begun = begun.into_iter();
         for OpenSink { sink, .. } in &mut self.sinks {
-            match &rows.selection {
-                Some(selection) => sink.write_selected(&rows.batch, selection, op).await?,
-                None => sink.write(&rows.batch, op).await?,
+            match (begun.next().flatten(), &rows.selection) {
+                (Some(begun), _) => sink.write_begun(begun).await?,
+                (None, Some(selection)) => sink.write_selected(&rows.batch, selection, op).await?,
+                (None, None) => sink.write(&rows.batch, op).await?,
             }
         }
         Ok(())

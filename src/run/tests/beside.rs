@@ -93,6 +93,21 @@ async fn sinks_are_given_rows_as_soon_as_they_are_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sinks_begin_with_rows_while_they_are_away() {
+    let mut world = world(4);
+    world.shelf.lock().unwrap().begins = true;
+    world.on_conflict = OnConflict::KeepLast;
+    // Some rows are there already, and one of them changed.
+    let more = [Step::Other(vec![8, 6]), Step::Rows(vec![9, 7]), Step::Rows(vec![10, 9, 11, 12])];
+    world.script.splits[1].1.extend(more);
+    let record = world.run().await;
+    let mut expected = all(4);
+    expected.splice(16..16, ["b 00:08 8.5", "replace b 00:06 6.5", "b 00:09 9.0", "b 00:10 10.0", "b 00:11 11.0", "b 00:12 12.0"].map(str::to_owned));
+    assert_eq!((record.status, world.stored()), (RunStatus::Ok, expected), "in order, however they came");
+    assert!((10..30).contains(&world.shelf.lock().unwrap().begun), "not with those that come while it is there, nor with those that are not new");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_being_stored_is_known() {
     let mut world = world(1);
     let rows = vec![Step::Rows(vec![1, 2, 3]), Step::Rows(vec![3, 2, 4]), Step::Other(vec![4, 1, 5]), Step::Rows(vec![6, 5, 4])];
@@ -255,6 +270,7 @@ proptest! {
         rows in 1..9_u64,
         takes in 0..4_u64,
         resumable in any::<bool>(),
+        begins in any::<bool>(),
         waits in prop::collection::vec(0..3_u64, 15),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -262,7 +278,10 @@ proptest! {
             let mut world = world(5);
             (world.settings.epoch_rows, world.settings.most_epoch_rows) = (rows, rows);
             world.script.resumable = resumable;
-            world.shelf.lock().unwrap().prepare_takes = Duration::from_secs(takes);
+            {
+                let mut shelf = world.shelf.lock().unwrap();
+                (shelf.prepare_takes, shelf.begins) = (Duration::from_secs(takes), begins);
+            }
             let calm = world.script.splits.clone();
             for (split, waits) in world.script.splits.iter_mut().zip(waits.chunks(5)) {
                 for (at, wait) in waits.iter().enumerate().rev() {

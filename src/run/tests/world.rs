@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_contract::arrow::array::BooleanArray;
 use pipeline_contract::arrow::{RecordBatch, SchemaRef};
 use pipeline_contract::testkit::{Answer, TestBudget, TestRandom, TestTransport};
 use pipeline_contract::{
-    BatchStream, Clock, Delivery, Epoch, Filling, Filter, Gap, Op, PlanError, Ports, Position, Read, Reader, RealDisk, Recovery, Refusal, Reject,
-    Row, RunContext, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Source, SourceCapabilities, Split, StageError, Trigger,
-    async_trait, parse_config, row_json, rows, table_from_str,
+    Ahead, BatchStream, Begun, Clock, Delivery, Epoch, Filling, Filter, Gap, Op, PlanError, Ports, Position, Read, Reader, RealDisk, Recovery,
+    Refusal, Reject, Row, RunContext, Sink, SinkCapabilities, SinkContext, SinkInput, SinkPlan, SinkState, Source, SourceCapabilities, Split,
+    StageError, Trigger, async_trait, parse_config, row_json, rows, select_rows, table_from_str,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -268,6 +269,10 @@ pub(super) struct ShelfState {
     pub(super) file_each: bool,
     pub(super) recovered: Vec<(Option<Epoch>, bool)>,
     pub(super) looked: usize,
+    /// It begins with rows while it is at its disk.
+    pub(super) begins: bool,
+    /// With so many it did.
+    pub(super) begun: usize,
 }
 
 /// A sink that keeps rows as texts.
@@ -279,6 +284,28 @@ pub(super) struct Shelf {
 impl Shelf {
     pub(super) fn new(state: &Arc<Mutex<ShelfState>>) -> Self {
         Self { state: Arc::clone(state), open: Vec::new() }
+    }
+
+    fn put(&mut self, texts: Vec<String>, op: Op) -> Result<(), StageError> {
+        let state = self.state.lock().unwrap();
+        for text in texts {
+            if state.refuses.as_ref().is_some_and(|series| text.starts_with(series.as_str())) {
+                return Err(StageError::split(pipeline_contract::Category::Storage, format!("{text} cannot be stored")));
+            }
+            self.open.push(if op == Op::Replace { format!("replace {text}") } else { text });
+        }
+        Ok(())
+    }
+}
+
+/// Makes texts of rows before the shelf is back.
+struct ShelfAhead(Arc<Mutex<ShelfState>>);
+
+impl Ahead for ShelfAhead {
+    fn begin(&self, batch: &RecordBatch, selection: Option<&BooleanArray>) -> Option<Begun> {
+        let texts = selection.map_or_else(|| texts(batch), |selection| texts(&select_rows(batch, selection).unwrap()));
+        self.0.lock().unwrap().begun += texts.len();
+        Some(Box::new(texts))
     }
 }
 
@@ -313,14 +340,14 @@ impl Sink for Shelf {
         Ok(())
     }
     async fn write(&mut self, batch: &RecordBatch, op: Op) -> Result<(), StageError> {
-        let state = self.state.lock().unwrap();
-        for text in texts(batch) {
-            if state.refuses.as_ref().is_some_and(|series| text.starts_with(series.as_str())) {
-                return Err(StageError::split(pipeline_contract::Category::Storage, format!("{text} cannot be stored")));
-            }
-            self.open.push(if op == Op::Replace { format!("replace {text}") } else { text });
-        }
-        Ok(())
+        self.put(texts(batch), op)
+    }
+    fn ahead(&self) -> Option<Arc<dyn Ahead>> {
+        let begins = self.state.lock().unwrap().begins;
+        begins.then(|| Arc::new(ShelfAhead(Arc::clone(&self.state))) as _)
+    }
+    async fn write_begun(&mut self, begun: Begun) -> Result<(), StageError> {
+        self.put(*begun.downcast().unwrap(), Op::Append)
     }
     fn changed_files(&self) -> usize {
         let series: BTreeSet<_> = self.open.iter().map(|text| text.split(' ').next()).collect();

@@ -12,7 +12,7 @@ use super::super::options::Subject;
 use super::super::world::{Setting, World};
 use super::rows::{KitRow, Model, Work, among_others, kept};
 use crate::testkit::{SimDisk, TestRecords, sink_context};
-use crate::{Delivery, Epoch, Filter, Sink, SinkContext, SinkInput, SinkPlan, SinkState, Stage, StageError};
+use crate::{Delivery, Epoch, Filter, Op, Sink, SinkContext, SinkInput, SinkPlan, SinkState, Stage, StageError};
 
 /// Why an epoch is not stored.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ pub(super) struct Place<'k> {
     prepared: Option<(Model, SinkState)>,
     /// What is written.
     written: Model,
-    /// The last rows were given as some of a batch; the next ones will be as a batch of them alone.
-    selects: bool,
+    /// How the last rows were given, by its number: each way has its turn.
+    way: usize,
     epochs: Epoch,
 }
 
@@ -92,7 +92,7 @@ impl<'k> Place<'k> {
             model: Model::default(),
             prepared: None,
             written: Model::default(),
-            selects: false,
+            way: 0,
             epochs: 0,
         }
     }
@@ -145,13 +145,25 @@ impl<'k> Place<'k> {
 
     pub(super) fn writes(&mut self, sink: &mut dyn Sink, work: &Work) -> Result<(), Trouble> {
         self.written = self.model.clone();
+        // A sink that begins with rows does so before it is given any.
+        let (ahead, mut writes) = (sink.ahead(), Vec::new());
         for (op, batch) in &work.0 {
-            self.selects = !self.selects;
-            if self.selects {
-                let (batch, selection) = among_others(batch)?;
-                self.call("write_selected", sink.write_selected(&batch, &selection, *op))?;
-            } else {
-                self.call("write", sink.write(batch, *op))?;
+            self.way = (self.way + 1) % 4;
+            // Most sinks could not store the row that is among those of the first way, and each could the other.
+            let other = [None, Some(i64::MIN), None, Some(0)][self.way];
+            let (batch, selection) = match other {
+                Some(other) => among_others(batch, other).map(|(batch, selection)| (batch, Some(selection)))?,
+                None => (batch.clone(), None),
+            };
+            let ahead = ahead.as_ref().filter(|_| *op == Op::Append && self.way >= 2);
+            let begun = ahead.and_then(|ahead| ahead.begin(&batch, selection.as_ref()));
+            writes.push((*op, batch, selection, begun));
+        }
+        for (op, batch, selection, begun) in writes {
+            match (begun, selection) {
+                (Some(begun), _) => self.call("write_begun", sink.write_begun(begun))?,
+                (None, Some(selection)) => self.call("write_selected", sink.write_selected(&batch, &selection, op))?,
+                (None, None) => self.call("write", sink.write(&batch, op))?,
             }
         }
         self.written.apply(work, &self.unstored());

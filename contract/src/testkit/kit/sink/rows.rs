@@ -171,10 +171,10 @@ impl Work {
     }
 }
 
-/// The rows as some of a batch: before each stands one that is not selected, which most sinks could not store.
-pub(super) fn among_others(batch: &RecordBatch) -> Result<(RecordBatch, BooleanArray), String> {
+/// The rows as some of a batch: before each stands one of an instant that is not selected.
+pub(super) fn among_others(batch: &RecordBatch, micros: i64) -> Result<(RecordBatch, BooleanArray), String> {
     let mixed = || {
-        let all = concat_batches(batch.schema_ref(), [batch, &at(i64::MIN)?])?;
+        let all = concat_batches(batch.schema_ref(), [batch, &at(micros)?])?;
         let rows = 0..u32::try_from(batch.num_rows()).unwrap_or_default();
         let other = rows.end;
         let order: UInt32Array = rows.clone().flat_map(|row| [other, row]).collect();
