@@ -24,7 +24,7 @@ const HOPELESS: u32 = 3;
 const READ_AHEAD: usize = 3;
 
 /// So many chunks are passed on at once, if they are there.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// Fewer rows are passed on where the driver is: to hand its thread to other tasks takes longer.
 const FEW_ROWS: usize = 1000;
