@@ -49,17 +49,20 @@ impl Default for Known {
     }
 }
 
-/// The fingerprints of multiples of a step, each in a place of its own: what is added moves no others.
+/// Stands where there is no fingerprint. A row whose own is this makes its times sorted ones.
+const FREE: u64 = 0;
+
+/// The fingerprints of multiples of a step, each in a place of its own: what is added moves no others. As small as can be: of many series, what is
+/// waited for is the memory where each is.
 #[derive(Clone, Debug)]
 pub(super) struct Grid {
     /// The time of place 0.
     first: i64,
     step: u64,
-    /// Those of the places from `low` on; whatever stands where none is taken.
-    prints: Vec<u64>,
+    /// Those of the places from `low` on.
+    prints: Box<[u64]>,
     low: u16,
     count: u16,
-    taken: [u64; PLACES / 64],
 }
 
 impl Grid {
@@ -77,22 +80,22 @@ impl Grid {
         place.wrapping_sub(self.low.into())
     }
 
-    /// `None` when too much room were needed for too few.
+    /// `None` when too much room were needed for too few, or the fingerprint is none that has a place.
     #[inline]
     fn put(&mut self, place: usize, print: u64, replace: bool) -> Option<Seen> {
-        let (word, bit) = (place / 64, 1 << (place % 64));
-        if self.taken[word] & bit == 0 {
-            if self.at(place) >= self.prints.len() {
-                self.make_room(place)?;
-            }
-            let at = self.at(place);
-            self.prints[at] = print;
-            self.taken[word] |= bit;
-            self.count += 1;
-            return Some(Seen::New);
+        if self.at(place) >= self.prints.len() {
+            self.make_room(place)?;
         }
         let at = self.at(place);
         let known = &mut self.prints[at];
+        if print == FREE {
+            return None;
+        }
+        if *known == FREE {
+            *known = print;
+            self.count += 1;
+            return Some(Seen::New);
+        }
         if *known == print {
             return Some(Seen::Same);
         }
@@ -108,28 +111,17 @@ impl Grid {
         let low = usize::from(self.low);
         let end = low + self.prints.len();
         let room = room(low.min(place), end.max(place + 1), self.count.into())?;
-        if room.len() > self.prints.capacity() {
-            // Many are to come.
-            self.prints.reserve_exact(room.len().next_power_of_two().min(PLACES) - self.prints.len());
-        }
-        self.prints.splice(..0, std::iter::repeat_n(0, low - room.start));
-        // Times mostly go on: what memory there is behind is room for them.
-        let len = if place < end { room.len() } else { room.len().max(self.prints.capacity().min(PLACES - room.start)) };
-        self.prints.resize(len, 0);
-        self.low = room.start as u16;
+        // Times mostly go on: many are to come.
+        let len = if place < end { room.len() } else { room.len().next_power_of_two().min(PLACES - room.start) };
+        let mut prints = vec![FREE; len].into_boxed_slice();
+        prints[low - room.start..][..self.prints.len()].copy_from_slice(&self.prints);
+        (self.prints, self.low) = (prints, room.start as u16);
         Some(())
     }
 
     /// The places that are taken, in order.
     fn places(&self) -> impl Iterator<Item = usize> {
-        self.taken.iter().enumerate().flat_map(|(word, bits)| {
-            let mut bits = *bits;
-            std::iter::from_fn(move || {
-                let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
-                bits &= bits - 1;
-                Some(word * 64 + bit)
-            })
-        })
+        (usize::from(self.low)..).zip(&self.prints).filter(|(_, print)| **print != FREE).map(|(place, _)| place)
     }
 
     fn entries(&self) -> impl Iterator<Item = (i64, u64)> {
@@ -168,7 +160,7 @@ impl Known {
     pub(super) fn look(&self) -> u64 {
         match self {
             Self::Sorted(chunk) => chunk.len() as u64,
-            Self::Grid(grid) => grid.prints.len() as u64 ^ grid.step ^ grid.taken[0] ^ grid.taken[PLACES / 64 - 1],
+            Self::Grid(grid) => grid.step,
         }
     }
 
@@ -227,7 +219,7 @@ impl Known {
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Sorted(chunk) => chunk.weight(),
-            Self::Grid(grid) => grid.prints.capacity() * size_of::<u64>(),
+            Self::Grid(grid) => size_of_val(&*grid.prints),
         }
     }
 }
@@ -251,7 +243,7 @@ fn grid(chunk: &Chunk, within: Stretch) -> Option<Grid> {
     let after = before + latest.wrapping_sub(earliest).cast_unsigned() / step;
     // No more than is needed: what is loaded may be all there is.
     let room = room(before as usize, usize::try_from(after).ok()?.checked_add(1)?, chunk.len())?;
-    let mut grid = Grid { first, step, prints: vec![0; room.len()], low: room.start as u16, count: 0, taken: [0; PLACES / 64] };
+    let mut grid = Grid { first, step, prints: vec![FREE; room.len()].into(), low: room.start as u16, count: 0 };
     for (time, print) in chunk.iter() {
         let place = grid.place(time)?;
         grid.put(place, print, false)?;
@@ -270,10 +262,14 @@ mod tests {
     const MINUTE: i64 = 60_000_000;
     const WITHIN: Stretch = Stretch { start: -3 * 512 * MINUTE, width: 512 * MINUTE };
 
+    fn print(minute: i64) -> u64 {
+        minute.cast_unsigned() + 1
+    }
+
     fn of_minutes(minutes: impl IntoIterator<Item = i64>) -> Known {
         let mut known = Known::default();
         for minute in minutes {
-            assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, minute.cast_unsigned(), false, WITHIN), Seen::New);
+            assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, print(minute), false, WITHIN), Seen::New);
         }
         known
     }
@@ -285,37 +281,40 @@ mod tests {
         let mut known = of_minutes(0..100);
         assert_eq!(known.put(WITHIN.start + 8, 1, false, WITHIN), Seen::New);
         assert!(matches!(&known, Known::Sorted(chunk) if chunk.len() == 101));
-        assert_eq!(known.put(WITHIN.start + 7, 0, false, WITHIN), Seen::Same);
+        assert_eq!(known.put(WITHIN.start + 7, 1, false, WITHIN), Seen::Same);
         // As far apart as they happen to be: three minutes at first, and a minute later on.
         let mut known = of_minutes((0..20).map(|n| n * 3));
         assert!(matches!(&known, Known::Grid(grid) if grid.step == 3 * MINUTE.cast_unsigned()));
         for minute in [4, 7, 5, 10, 11, 13, 14, 16, 17, 19, 20, 22] {
-            assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 0, false, WITHIN), Seen::New);
+            assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 1, false, WITHIN), Seen::New);
         }
         assert!(matches!(&known, Known::Grid(grid) if grid.step == MINUTE.cast_unsigned() && grid.count == 32));
         // Room before those that came first is made when it is needed.
         let mut known = of_minutes(200..240);
         for minute in [180, 150] {
-            assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, minute.cast_unsigned(), false, WITHIN), Seen::New);
+            assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, print(minute), false, WITHIN), Seen::New);
         }
         assert!(matches!(&known, Known::Grid(grid) if grid.low == 144 && grid.count == 42));
-        assert!(
-            (200..240)
-                .chain([180, 150])
-                .all(|minute| known.put(WITHIN.start + minute * MINUTE + 7, minute.cast_unsigned(), false, WITHIN) == Seen::Same)
-        );
+        assert!((200..240).chain([180, 150]).all(|minute| known.put(WITHIN.start + minute * MINUTE + 7, print(minute), false, WITHIN) == Seen::Same));
         // Too few for the room between them, until there are more.
         let mut known = of_minutes(200..208);
         assert!(matches!(&known, Known::Grid(grid) if grid.prints.len() == BESIDE));
-        assert_eq!(known.put(WITHIN.start + 100 * MINUTE + 7, 0, false, WITHIN), Seen::New);
+        assert_eq!(known.put(WITHIN.start + 100 * MINUTE + 7, 1, false, WITHIN), Seen::New);
         assert!(matches!(&known, Known::Sorted(chunk) if chunk.len() == 9));
-        (192..199).for_each(|minute| assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 0, false, WITHIN), Seen::New));
+        (192..199).for_each(|minute| assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 1, false, WITHIN), Seen::New));
         assert!(matches!(&known, Known::Grid(grid) if grid.prints.len() == 112 && grid.low == 96));
         // More places than there are.
         let wide = Stretch { width: 769 * MINUTE, ..WITHIN };
         let mut known = Known::default();
         (0..200).for_each(|minute| assert_eq!(known.put(WITHIN.start + minute * MINUTE, 0, false, wide), Seen::New));
         assert!(matches!(known, Known::Sorted(_)));
+        // One that has no place in a grid is known all the same.
+        let mut known = of_minutes(0..100);
+        assert_eq!(known.put(WITHIN.start + 3 * MINUTE + 7, FREE, false, WITHIN), Seen::Other);
+        assert_eq!(known.put(WITHIN.start + 200 * MINUTE + 7, FREE, false, WITHIN), Seen::New);
+        assert_eq!(known.put(WITHIN.start + 200 * MINUTE + 7, FREE, false, WITHIN), Seen::Same);
+        (100..200).for_each(|minute| assert_eq!(known.put(WITHIN.start + minute * MINUTE + 7, 1, false, WITHIN), Seen::New));
+        assert!(matches!(&known, Known::Sorted(chunk) if chunk.len() == 201));
     }
 
     #[test]
@@ -330,7 +329,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_grid_answers_and_is_stored_as_sorted_times_are(
-            rows in prop::collection::vec((0..512_i64, 0..3_u64, prop::bool::weighted(0.001)), 0..700),
+            rows in prop::collection::vec((0..512_i64, prop_oneof![400 => 1..4_u64, 1 => Just(FREE)], prop::bool::weighted(0.001)), 0..700),
             span in 10..512_i64,
             every in 1..5_i64,
             replace in any::<bool>(),
@@ -355,7 +354,8 @@ mod tests {
                 }
             }
             if let Known::Grid(grid) = &known {
-                prop_assert!(grid.prints.capacity() <= PLACES && usize::from(grid.low) + grid.prints.len() <= PLACES);
+                prop_assert!(usize::from(grid.low) + grid.prints.len() <= PLACES);
+                prop_assert_eq!(grid.places().count(), usize::from(grid.count));
             }
             let sorted: Chunk = model.into_iter().collect();
             prop_assert_eq!(known.encode(), sorted.encode());

@@ -69,9 +69,10 @@ pub(super) struct ShortNames {
 }
 
 impl ShortNames {
-    /// With room for so many.
-    pub(super) fn with_capacity(names: usize) -> Self {
-        Self { table: HashTable::with_capacity(names), hasher: RandomState::default() }
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, names: usize) {
+        let Self { table, hasher } = self;
+        table.reserve(names, |(known, _)| hasher.hash_one(known));
     }
 
     #[inline]

@@ -59,6 +59,9 @@ struct Log {
 /// A number that no series has in the log.
 const UNNUMBERED: u32 = u32::MAX;
 
+/// A number that no slot has.
+const NO_SLOT: u32 = u32::MAX;
+
 /// Loaded chunks: those of the open epoch and of the log, and a cache of others.
 pub(super) struct Series {
     /// The width of a chunk; `None` until it is asked for.
@@ -69,7 +72,7 @@ pub(super) struct Series {
     /// For each series its number in the log.
     numbers: Vec<u32>,
     /// For each series the slot that it used last.
-    recent: Vec<Option<(Stretch, u32)>>,
+    recent: Vec<u32>,
     index: Map<(u32, i64), u32>,
     slots: Vec<Slot>,
     changed: Vec<u32>,
@@ -128,7 +131,7 @@ impl Series {
         self.ids.insert(&name, id);
         self.names.push(name);
         self.numbers.push(UNNUMBERED);
-        self.recent.push(None);
+        self.recent.push(NO_SLOT);
         Ok(id)
     }
 
@@ -251,7 +254,7 @@ impl Series {
                 self.ids.insert(name, next);
                 self.names.push(name.clone());
                 self.numbers.push(numbers[old]);
-                self.recent.push(None);
+                self.recent.push(NO_SLOT);
                 moved[old] = next;
             }
             let place = self.slots.len() as u32;
@@ -322,10 +325,11 @@ impl Layout for Series {
                 continue;
             };
             let recent = self.recent.get_mut(series as usize);
-            if let Some(Some((within, slot))) = &recent
-                && within.holds(*time)
+            if let Some(recent) = &recent
+                && let Some(slot) = self.slots.get(**recent as usize)
+                && stretch(slot.number, width).holds(*time)
             {
-                places.push((*slot, *time));
+                places.push((**recent, *time));
                 continue;
             }
             let chunk = (series, time.div_euclid(width));
@@ -339,7 +343,7 @@ impl Layout for Series {
                 }
             };
             if let Some(recent) = recent {
-                *recent = Some((stretch(chunk.1, width), slot));
+                *recent = slot;
             }
             places.push((slot, *time));
         }
@@ -348,7 +352,7 @@ impl Layout for Series {
                 Ok(loaded) => loaded,
                 Err(error) => {
                     // What was to come is not there.
-                    self.recent.fill(None);
+                    self.recent.fill(NO_SLOT);
                     return Err(error);
                 }
             };

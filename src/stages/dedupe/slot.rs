@@ -6,9 +6,9 @@ use super::known::Known;
 use crate::state::{ChunkKey, Store};
 
 /// What a slot takes besides the times.
-const OVERHEAD: usize = 280;
+const OVERHEAD: usize = 150;
 
-/// A loaded chunk: on lines of the processor's cache that are its own.
+/// A loaded chunk: on a line of the processor's cache that is its own.
 #[repr(align(64))]
 pub(super) struct Slot {
     pub(super) series: u32,
@@ -25,6 +25,8 @@ pub(super) struct Slot {
     /// What it counted in `Series::clean`.
     pub(super) weight: u32,
 }
+
+const _: () = assert!(size_of::<Slot>() == 64, "of many series in any order, what is waited for is memory");
 
 impl Slot {
     /// Does the store hold it as it is?

@@ -378,7 +378,7 @@ fn a_few_rows_go_into_the_log_as_well_while_there_is_one() {
 
 #[test]
 fn a_log_is_large_by_its_chunks_and_by_its_rows() {
-    for (coins, hours) in [(40, 1), (4, 100)] {
+    for (coins, hours) in [(60, 1), (4, 300)] {
         let mut rig = Rig::new(&SERIES, OnConflict::KeepLast);
         let rows = |close: f64| (0..coins * hours).map(|row| candle(row, &format!("coin {}", row % coins), row / coins, close)).collect::<Vec<_>>();
         // A log that is there already takes what is not scattered.
