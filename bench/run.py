@@ -27,7 +27,7 @@ from measure import HERE, REPO, Session, table
 
 PARTS = {
     "binary": small.binary, "start": small.start, "api": api.api, "resident": small.resident, "instructions": small.instructions,
-    "csv": files.csv, "jsonl": files.jsonl, "hard": files.hard, "held": held.held,
+    "csv": files.csv, "jsonl": files.jsonl, "cores": files.cores, "hard": files.hard, "held": held.held,
 }
 DOCUMENT, BEGIN, END = REPO / "docs/performance.md", "<!-- bench:begin -->", "<!-- bench:end -->"
 

@@ -73,7 +73,8 @@ impl Drop for Flight {
     /// Whoever gives a run up must not find it at work on the files later.
     fn drop(&mut self) {
         if let Some(over) = &self.over {
-            let _ = over.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            // What it waits for may be a task that needs this thread.
+            let _ = threads::blocking(|| over.lock().unwrap_or_else(PoisonError::into_inner).recv());
         }
     }
 }

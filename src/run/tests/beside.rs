@@ -239,6 +239,30 @@ async fn threads_that_are_many_do_the_same() {
     }
 }
 
+#[test]
+fn a_run_that_is_given_up_waits_for_its_epoch_where_nobody_needs_the_thread() {
+    // The epoch waits for time, of which the runtime's only worker tells it.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (given_up, is_over) = std::sync::mpsc::channel::<()>();
+    let shelf = runtime.block_on(async {
+        let mut world = world(1);
+        world.script.splits = vec![("a", vec![Step::Rows(vec![1, 2, 3]), Step::Wait(Duration::from_secs(1000))])];
+        let shelf = world.shelf.clone();
+        let run = tokio::spawn(async move {
+            let _given_up = given_up;
+            world.run().await;
+        });
+        while shelf.lock().unwrap().preparing == 0 {
+            tokio::task::yield_now().await;
+        }
+        run.abort();
+        shelf
+    });
+    assert_eq!(is_over.recv_timeout(Duration::from_secs(30)), Err(std::sync::mpsc::RecvTimeoutError::Disconnected), "it is over");
+    assert_eq!(shelf.lock().unwrap().committed.len(), 3, "the epoch was at the disk, and is stored");
+    runtime.shutdown_background();
+}
+
 #[derive(Clone, Debug)]
 enum Fault {
     Prepare(u32, u32, bool),

@@ -253,6 +253,8 @@ pub(super) struct ShelfState {
     pub(super) prepared: BTreeMap<Epoch, Vec<String>>,
     /// Rows of this series cannot be written.
     pub(super) refuses: Option<String>,
+    /// So many prepares have begun.
+    pub(super) preparing: usize,
     /// So long takes each prepare.
     pub(super) prepare_takes: Duration,
     /// The next so many prepares fail with this.
@@ -358,7 +360,11 @@ impl Sink for Shelf {
         Ok(())
     }
     async fn prepare(&mut self, epoch: Epoch) -> Result<SinkState, StageError> {
-        let takes = self.state.lock().unwrap().prepare_takes;
+        let takes = {
+            let mut state = self.state.lock().unwrap();
+            state.preparing += 1;
+            state.prepare_takes
+        };
         if takes > Duration::ZERO {
             tokio::time::sleep(takes).await;
         }
