@@ -22,6 +22,30 @@ fn batch(rows: &[Candle]) -> pipeline_contract::arrow::RecordBatch {
     Candle::batch(rows)
 }
 
+#[test]
+fn lines_are_made_though_no_thread_of_the_runtime_is_free() {
+    use std::sync::mpsc::channel;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let (held, is_held) = channel();
+    let (go_on, wait) = channel::<()>();
+    runtime.spawn(async move {
+        held.send(()).unwrap();
+        wait.recv()
+    });
+    is_held.recv().unwrap();
+    let (done, lines) = channel();
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || {
+        handle.block_on(async move {
+            let mut world = World::new("path = \"data/all.csv\"");
+            world.store(&vec![candle("a", "2026-01-01T00:00:00Z", 1.0); 1000]).await.unwrap();
+            done.send(world.files()["data/all.csv"].lines().count()).unwrap();
+        });
+    });
+    assert_eq!(lines.recv_timeout(std::time::Duration::from_secs(30)), Ok(1001));
+    drop(go_on);
+}
+
 #[tokio::test]
 async fn rows_are_appended_below_one_header_in_order() {
     let mut world = World::new(YEARS);

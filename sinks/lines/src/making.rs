@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pipeline_contract::arrow::RecordBatch;
 use pipeline_contract::{ColumnType, StageError};
 use pipeline_files::threads;
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::format::LONGEST;
 use crate::layout::Layout;
@@ -31,7 +32,62 @@ pub(crate) type Runs = Vec<(Range<usize>, usize)>;
 /// The lines of one batch.
 pub(crate) enum Batch {
     Made(Made),
-    Coming(JoinHandle<Result<Made, StageError>>),
+    Coming(Coming),
+}
+
+/// Lines that are made by a task of the runtime, or by who waits for them, whichever comes first: whoever waits may hold what each thread of the
+/// runtime waits for.
+pub(crate) struct Coming {
+    work: Arc<Mutex<Option<Work>>>,
+    made: oneshot::Receiver<Result<Made, StageError>>,
+}
+
+/// Lines that nobody makes yet.
+struct Work {
+    layout: Arc<Layout>,
+    batch: RecordBatch,
+    runs: Runs,
+    paths: Vec<String>,
+}
+
+fn claim(work: &Mutex<Option<Work>>) -> Option<Work> {
+    work.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+impl Work {
+    fn make(self) -> Result<Made, StageError> {
+        make(&self.layout, &self.batch, self.runs, self.paths)
+    }
+
+    fn begin(self, runtime: &Handle) -> Coming {
+        let (answer, made) = oneshot::channel();
+        let work = Arc::new(Mutex::new(Some(self)));
+        let its = Arc::clone(&work);
+        // As a task, not on a thread of its own: dozens would sleep and wake for half a millisecond of work each.
+        runtime.spawn(async move {
+            if let Some(work) = claim(&its) {
+                // Nobody listens when the rows were taken back.
+                let _ = answer.send(work.make());
+            }
+        });
+        Coming { work, made }
+    }
+}
+
+impl Coming {
+    async fn lines(&mut self) -> Result<Made, StageError> {
+        match claim(&self.work) {
+            Some(work) => work.make(),
+            // It is being made, or was.
+            None => (&mut self.made).await.unwrap_or_else(|_| Err(StageError::developer("the task that made lines panicked"))),
+        }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        claim(&self.work);
+    }
 }
 
 impl Making {
@@ -44,10 +100,7 @@ impl Making {
     pub(crate) async fn next(&mut self) -> Option<Result<Made, StageError>> {
         Some(match self.0.pop_front()? {
             Batch::Made(made) => Ok(made),
-            Batch::Coming(made) => match made.await {
-                Ok(made) => made,
-                Err(error) => Err(StageError::developer(format!("lines could not be made: {error}"))),
-            },
+            Batch::Coming(mut coming) => coming.lines().await,
         })
     }
 }
@@ -60,9 +113,8 @@ pub(crate) fn begin(layout: &Arc<Layout>, batch: &RecordBatch, runs: Runs, paths
     match threads::several() {
         // What may fail is done at once, so that whoever brought the rows hears of it.
         Some(runtime) if batch.num_rows() >= FEW && cannot_fail(layout, batch) => {
-            let (layout, batch) = (layout.clone(), batch.clone());
-            // As a task, not on a thread of its own: dozens would sleep and wake for half a millisecond of work each.
-            Ok(Batch::Coming(runtime.spawn(async move { make(&layout, &batch, runs, paths) })))
+            let work = Work { layout: layout.clone(), batch: batch.clone(), runs, paths };
+            Ok(Batch::Coming(work.begin(&runtime)))
         }
         _ => Ok(Batch::Made(make(layout, batch, runs, paths)?)),
     }
