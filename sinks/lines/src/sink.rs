@@ -16,7 +16,7 @@ use pipeline_files::FileSet;
 use crate::config::Checked;
 use crate::format::Format;
 use crate::layout::Layout;
-use crate::making::{self, Batch, Making};
+use crate::making::{self, Batch, Making, Runs};
 use crate::read::{Rows, files};
 use crate::replace::{self, Lines};
 
@@ -128,11 +128,11 @@ fn not_recovered() -> StageError {
 }
 
 /// Runs of rows that go to one file, in order.
-fn runs(layout: &Layout, known: &mut Known, batch: &RecordBatch) -> Result<Vec<(Range<usize>, usize)>, StageError> {
+fn runs(layout: &Layout, known: &mut Known, batch: &RecordBatch) -> Result<Runs, StageError> {
     if known.by_signature.len() > KNOWN {
         *known = Known::default();
     }
-    let mut runs: Vec<(Range<usize>, usize)> = Vec::new();
+    let mut runs = Runs::new();
     let (mut last, mut signature) = (Vec::new(), Vec::new());
     for row in 0..batch.num_rows() {
         signature.clear();

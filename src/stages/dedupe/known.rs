@@ -83,14 +83,14 @@ impl Grid {
     /// `None` when too much room were needed for too few, or the fingerprint is none that has a place.
     #[inline]
     fn put(&mut self, place: usize, print: u64, replace: bool) -> Option<Seen> {
+        if print == FREE {
+            return None;
+        }
         if self.at(place) >= self.prints.len() {
             self.make_room(place)?;
         }
         let at = self.at(place);
         let known = &mut self.prints[at];
-        if print == FREE {
-            return None;
-        }
         if *known == FREE {
             *known = print;
             self.count += 1;
