@@ -6,7 +6,7 @@ import sys
 from measure import HERE, bar, in_turn, medians, ratios, run, table
 
 
-# A round of the two takes a tenth of the time that one with rivals does.
+# A round of the two takes a fifth to an eighth of the time that one with rivals does.
 ROUNDS_OF_CORES = 3
 
 
