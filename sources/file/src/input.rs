@@ -16,7 +16,7 @@ pub(crate) struct Waits(Box<dyn DiskFile>);
 impl Read for Waits {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.0.read_at_once(buf) {
-            Some(n) => Ok(n),
+            Some(n) => Ok(n.get()),
             None => blocking(|| self.0.read(buf)),
         }
     }

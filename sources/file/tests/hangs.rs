@@ -5,6 +5,7 @@
 mod common;
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -23,7 +24,7 @@ struct Late {
 fn wait() {
     let (tell, told) = mpsc::channel();
     Handle::current().spawn(async move { tell.send(()) });
-    told.recv_timeout(Duration::from_secs(20)).expect("other tasks go on while the disk is waited for");
+    assert!(told.recv_timeout(Duration::from_secs(20)).is_ok(), "other tasks go on while the disk is waited for");
 }
 
 impl Disk for Late {
@@ -90,8 +91,8 @@ impl DiskFile for LateFile {
     fn size(&self) -> io::Result<u64> {
         self.file.size()
     }
-    fn read_at_once(&mut self, buf: &mut [u8]) -> Option<usize> {
-        self.in_memory.then(|| self.file.read(buf).unwrap())
+    fn read_at_once(&mut self, buf: &mut [u8]) -> Option<NonZeroUsize> {
+        self.in_memory.then(|| self.file.read(buf).unwrap()).and_then(NonZeroUsize::new)
     }
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
