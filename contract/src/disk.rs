@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -98,12 +97,6 @@ pub trait DiskFile: Read + Write + Seek + Send {
     /// As the system says.
     fn size(&self) -> io::Result<u64>;
 
-    /// As [`Read::read`], where nothing has to be waited for: the bytes are in memory. `None`, and nothing read, where they may not be, or where that cannot be
-    /// told; that the file ends, or what is wrong with it, is for [`Read::read`] to say.
-    fn read_at_once(&mut self, _buf: &mut [u8]) -> Option<NonZeroUsize> {
-        None
-    }
-
     /// Cuts or lengthens it.
     ///
     /// # Errors
@@ -147,14 +140,6 @@ impl Seek for RealFile {
 impl DiskFile for RealFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
-    }
-    /// Linux tells, of most file systems (`RWF_NOWAIT`, preadv2(2)). 5.9 and 5.10 may say that nothing is left where something is (the same page).
-    #[cfg(target_os = "linux")]
-    fn read_at_once(&mut self, buf: &mut [u8]) -> Option<NonZeroUsize> {
-        use rustix::io::{ReadWriteFlags, preadv2};
-        /// Read from where the file stands.
-        const HERE: u64 = u64::MAX;
-        preadv2(&self.0, &mut [io::IoSliceMut::new(buf)], HERE, ReadWriteFlags::NOWAIT).ok().and_then(NonZeroUsize::new)
     }
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
@@ -239,43 +224,5 @@ impl Disk for RealDisk {
             let died = || io::Error::other("the thread that makes files durable died");
             parts.into_iter().flat_map(|(len, part)| part.join().unwrap_or_else(|_| (0..len).map(|_| Err(died())).collect())).collect()
         })
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
-#[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_in_memory_is_read_at_once_and_from_where_the_file_stands() {
-        let written: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&written).unwrap();
-        // A file system that cannot tell is as right; it is then read as ever.
-        let tells = rustix::io::preadv2(&file, &mut [io::IoSliceMut::new(&mut [0])], 0, rustix::io::ReadWriteFlags::NOWAIT).is_ok();
-        let mut file = RealFile(file);
-        file.seek(SeekFrom::Start(4)).unwrap();
-        let (mut read, mut buf, mut at_once) = (Vec::new(), [0; 1000], 0);
-        loop {
-            let n = file.read_at_once(&mut buf).inspect(|_| at_once += 1);
-            let n = n.map_or_else(|| file.read(&mut buf).unwrap(), NonZeroUsize::get);
-            read.extend_from_slice(&buf[..n]);
-            // The two go on from one place.
-            let n2 = file.read(&mut buf).unwrap();
-            read.extend_from_slice(&buf[..n2]);
-            if n2 == 0 {
-                break;
-            }
-        }
-        assert!(read == written[4..] && (at_once > 0) == tells, "{} bytes, {at_once} times at once", read.len());
-        assert_eq!(file.read_at_once(&mut buf), None, "the end is for `read` to say");
-    }
-
-    #[test]
-    fn what_is_wrong_is_for_read_to_say() {
-        let mut folder = RealFile(fs::File::open("/").unwrap());
-        assert_eq!(folder.read_at_once(&mut [0; 10]), None);
-        assert!(folder.read(&mut [0; 10]).is_err());
     }
 }

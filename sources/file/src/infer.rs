@@ -1,6 +1,7 @@
 //! A table `[source]` for a file, from what is at its begin.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 
 use pipeline_contract::{Category, Disk, StageError};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::cell;
 use crate::config::{Compression, Dialect, Format};
 use crate::csv::{Field, MOST, Scan, scan};
-use crate::input::{plain, raw};
+use crate::input::plain;
 use crate::lines::{LONGEST, Lines};
 use crate::reader::{first_record, skip_mark};
 use crate::source::name;
@@ -118,7 +119,7 @@ pub(crate) fn table(disk: &dyn Disk, path: &str) -> Result<String, StageError> {
         return Err(error("it is a folder").help("name one of its files; a pattern can be written into the pipeline file afterwards"));
     }
     let file = disk.open(Path::new(path)).map_err(io)?;
-    let mut lines = Lines::new(plain(raw(file, meta.len), Compression::of(path)), 0, meta.len);
+    let mut lines = Lines::new(plain(file.take(meta.len), Compression::of(path)), 0, meta.len);
     skip_mark(&mut lines).map_err(io)?;
     let by_name = Format::of(path);
     let format = match by_name {

@@ -4,31 +4,12 @@ use std::io::{self, BufReader, Read, Take};
 
 use flate2::read::MultiGzDecoder;
 use pipeline_contract::DiskFile;
-use pipeline_files::threads::blocking;
 use ruzstd::decoding::StreamingDecoder;
 
 use crate::config::Compression;
 
-/// A file whose bytes may have to be waited for: a disk may hang, and who waits for it must not have a thread that the runtime needs. Bytes that are in memory are read where the rows are
-/// made: one thread for each core has work then, not one for each file.
-pub(crate) struct Waits(Box<dyn DiskFile>);
-
-impl Read for Waits {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.0.read_at_once(buf) {
-            Some(n) => Ok(n.get()),
-            None => blocking(|| self.0.read(buf)),
-        }
-    }
-}
-
 /// A file that is read up to the length that it had when the run began.
-pub(crate) type Raw = Take<Waits>;
-
-/// The first `len` bytes of a file, or so many from where it stands.
-pub(crate) fn raw(file: Box<dyn DiskFile>, len: u64) -> Raw {
-    Waits(file).take(len)
-}
+pub(crate) type Raw = Take<Box<dyn DiskFile>>;
 
 /// The plain bytes of a file.
 pub(crate) fn plain(file: Raw, compression: Compression) -> Box<dyn Read + Send> {

@@ -19,7 +19,7 @@ use crate::columns::Cells;
 use crate::config::{Compression, Dialect, Format, Wanted};
 use crate::counted::{Before, Begun, Counted};
 use crate::csv::{Block, CsvRows, Field, Scan, scan};
-use crate::input::{plain, raw};
+use crate::input::plain;
 use crate::jsonl::JsonRows;
 use crate::lines::{LONGEST, Lines};
 use crate::source::{Opened, Shared};
@@ -211,7 +211,7 @@ impl FileReader {
                         return Ok(Next::Later);
                     }
                 }
-                Before::Soon | Before::Unknown => self.before = Some(blocking(|| self.opened.lines_before(&self.counted))?),
+                Before::Soon | Before::Unknown => self.before = Some(self.opened.lines_before(&self.counted)?),
             }
         }
         Ok(Next::Ready)
@@ -297,7 +297,7 @@ impl FileReader {
             Step::More if data.len() > LONGEST => self.reject_line(too_long())?,
             Step::More if whole => {
                 self.done = true;
-                blocking(|| self.opened.ended(&self.shared, self.lines.offset))?;
+                self.opened.ended(&self.shared, self.lines.offset)?;
             }
             Step::More => self.fill()?,
         }
@@ -470,9 +470,9 @@ impl Opened {
                 file.seek(SeekFrom::Start(offset)).map_err(|error| self.error("read", &error))?;
             }
             let len = self.len.saturating_sub(offset);
-            return Ok(Lines::new(plain(raw(file, len), Compression::None), offset, len));
+            return Ok(Lines::new(plain(std::io::Read::take(file, len), Compression::None), offset, len));
         }
-        let mut lines = Lines::new(plain(raw(file, self.len), self.compression), 0, self.len.saturating_mul(4));
+        let mut lines = Lines::new(plain(std::io::Read::take(file, self.len), self.compression), 0, self.len.saturating_mul(4));
         let is_there = lines.skip(offset).map_err(|error| self.error("read", &error))?;
         is_there.then_some(lines).ok_or_else(|| self.changed("it is shorter than what was read of it before"))
     }
@@ -512,7 +512,7 @@ impl Reader for FileReader {
                 return next.map(|held| Some(self.release(held)));
             }
             let over = counted.over();
-            match self.advance()? {
+            match blocking(|| self.advance())? {
                 Next::Ready => {}
                 Next::None => return Ok(None),
                 Next::Later => tokio::select! {
