@@ -104,7 +104,7 @@ fn read_late(part_size: u64) {
     let lines: String = (0..20_000).map(|id| format!("{id},{}\n", if id % 5_000 == 0 { "x".to_owned() } else { format!("{id:0100}") })).collect();
     let bytes = format!("id,n\n{lines}").into_bytes();
     put(&disk, "x.csv", &bytes);
-    // The last part first: it has lines counted before it. Each is longer than what is read when it is opened.
+    // The last part first: it has lines counted before it. All others are longer than what is read when they are opened.
     let toml = format!("path = \"x.csv\"\nquoted_newlines = false\npart_size = {part_size}\n[columns]\nid = \"integer\"\nn = \"integer\"\n");
     // One thread has the tasks: who waits on it for another task waits in vain.
     let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
@@ -116,11 +116,10 @@ fn read_late(part_size: u64) {
         let splits = source.splits(&run).await.unwrap();
         for split in splits.iter().rev() {
             let mut reader = source.open(split, None, &run).await.unwrap();
-            // It begins on the thread that has the tasks.
-            while let Some(read) = {
+            loop {
+                // Each read begins on the thread that has the tasks.
                 tokio::task::yield_now().await;
-                reader.read().await.unwrap()
-            } {
+                let Some(read) = reader.read().await.unwrap() else { break };
                 rows += read.batch.num_rows();
                 lines.extend(read.rejects.iter().map(|reject| reject.row["line"].as_u64().unwrap()));
             }
